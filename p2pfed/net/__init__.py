@@ -1,0 +1,1 @@
+"""Real networks: the trio driver, the transports, discovery and identity."""

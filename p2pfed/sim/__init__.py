@@ -1,0 +1,1 @@
+"""The production core in virtual time: one seed replays one history."""

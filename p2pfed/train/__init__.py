@@ -1,0 +1,1 @@
+"""Training a LoRA adapter on local data. torch lives here and nowhere above."""
