@@ -115,7 +115,5 @@ class NodeConfig:
 
 def _flatten(prefix: str, value: object) -> list[tuple[str, str]]:
     if isinstance(value, dict):
-        return [
-            pair for key, inner in value.items() for pair in _flatten(f"{prefix}.{key}" if prefix else key, inner)
-        ]
+        return [pair for key, inner in value.items() for pair in _flatten(f"{prefix}.{key}" if prefix else key, inner)]
     return [(prefix, json.dumps(value, separators=(",", ":"), ensure_ascii=True))]
