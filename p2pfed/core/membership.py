@@ -115,7 +115,7 @@ class Membership:
         return []
 
     def on_refused(self, peer: PeerId, why: str, now: float) -> list[Effect]:
-        entry = self.view.get(peer)
+        entry = self.view.found(peer, (), FoundBy.INBOUND)
         if entry is None:
             return []
         told_before = entry.refusal == why
