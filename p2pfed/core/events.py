@@ -51,7 +51,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class PeerFound:
-    """Hearsay from discovery. `peer` None: an address without an id (a bootstrap host and port)."""
+    """Hearsay from discovery. `instance` where the announcement told it (mDNS does)."""
 
     peer: PeerId
     addresses: tuple[str, ...]
@@ -102,7 +102,7 @@ class MessageReceived:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """H local steps are done and `version` is published. Totals count from the network's start."""
+    """The local steps asked for are done and `version` is published. Totals count from this node's first start."""
 
     version: Version
     steps: int
@@ -120,11 +120,12 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Mixed:
-    """The mix of swap `swap` was applied. Distances as in `ports.MixReport`."""
+    """The mix of swap `swap` was applied and `version` published. Distances as in `ports.MixReport`."""
 
     swap: int
     distance: float
     norm: float
+    version: Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +213,14 @@ class Mix:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """A received version is not needed any more."""
+    """The bytes of a received version are not needed any more."""
+
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """An own version is not served any more."""
 
     digest: bytes
 
@@ -259,6 +267,7 @@ Effect = (
     | Admit
     | Mix
     | Forget
+    | Retire
     | Train
     | SetTimer
     | Remember
