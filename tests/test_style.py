@@ -16,8 +16,18 @@ PACKAGE = sorted((ROOT / "p2pfed").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 TEXTS = [
     path
-    for pattern in ("*.md", "*.toml", "*.py", "Makefile", "docs/**/*.md", "p2pfed/**/*", "tests/**/*.py",
-                    "node/*", "bootstrap/*", "examples/*")  # fmt: skip
+    for pattern in (
+        "*.md",
+        "*.toml",
+        "*.py",
+        "Makefile",
+        "docs/**/*.md",
+        "p2pfed/**/*",
+        "tests/**/*.py",
+        "node/*",
+        "bootstrap/*",
+        "examples/*",
+    )  # fmt: skip
     for path in ROOT.glob(pattern)
     if path.is_file() and path.suffix not in {".pyc", ".typed"}
 ]
