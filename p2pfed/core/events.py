@@ -25,7 +25,6 @@ class FoundBy(StrEnum):
 
 class TimerKind(StrEnum):
     MAINTAIN = "maintain"
-    DIAL = "dial"
     SWAP = "swap"
     SWAP_STALL = "swap-stall"
     PROBE = "probe"

@@ -89,7 +89,10 @@ class LearnerWorker:
 
     async def _do_step(self) -> None:
         assert self._steps_todo is not None
-        report: StepReport = await trio.to_thread.run_sync(self.learner.step, abandon_on_cancel=True)
+        report: StepReport = await trio.to_thread.run_sync(
+            self.learner.step,
+            abandon_on_cancel=True,  # type: ignore[call-arg]  # the trio-typing stubs that libp2p brings predate it
+        )
         self._steps_todo -= 1
         known = self.loss if self.loss is not None else report.loss
         self.loss = LOSS_SMOOTHING * known + (1.0 - LOSS_SMOOTHING) * report.loss
