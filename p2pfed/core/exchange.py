@@ -71,7 +71,11 @@ class Exchange:
         assert not self.busy
         self.swap = Swap(self._rng.getrandbits(53), peer, True, own, now)
         self._statistics.begun += 1
-        return [Send(link, SwapOffer(self.swap.number, own)), self._stall_timer(self.swap)]
+        return [
+            Send(link, SwapOffer(self.swap.number, own)),
+            self._stall_timer(self.swap),
+            Report("swap-begun", {"peer": peer}),
+        ]
 
     def on_offer(self, peer: PeerId, link: LinkId, offer: SwapOffer, own: Version | None, now: float) -> list[Effect]:
         """Answer an offer. `own` None: nothing published yet, or stopping."""

@@ -27,6 +27,7 @@ from p2pfed.core.events import (
     SendPart,
     SetTimer,
     Started,
+    StepSkipped,
     StopAsked,
     Timer,
     TimerFired,
@@ -120,6 +121,8 @@ class PeerState:
                 return self._on_message(link, message, now)
             case Trained():
                 return self._on_trained(event, now)
+            case StepSkipped(reason=reason):
+                return [Report("step-skipped", {"reason": reason})]
             case Admitted():
                 return self._on_admitted(event, now)
             case Mixed():
@@ -221,7 +224,7 @@ class PeerState:
         return []
 
     def _on_trained(self, event: Trained, now: float) -> list[Effect]:
-        stepped = event.steps > self.steps
+        stepped = event.loss is not None and event.steps > self.steps
         over_before = self.training_over
         self.steps, self.examples = event.steps, event.examples
         if stepped:

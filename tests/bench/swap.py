@@ -13,16 +13,13 @@ import numpy
 import trio
 
 from p2pfed.config import ModelConfig, NetworkConfig
-from p2pfed.core.events import FoundBy, PeerFound, Started
-from p2pfed.core.membership import MembershipSettings
-from p2pfed.core.messages import PROTOCOL_VERSION, Hello, Role
-from p2pfed.core.peer import PeerSettings, PeerState
+from p2pfed.core.events import Report
 from p2pfed.net.address import parse_bootstrap
-from p2pfed.net.driver import Driver
 from p2pfed.net.identity import new_identity
 from p2pfed.net.libp2p import Libp2pTransport
 from p2pfed.ports import Link
 from tests.bench.children import end, line, say, start
+from tests.bench.peers import BenchPeer
 from tests.fakes import VectorLearner
 
 VALUES = 6_815_744
@@ -58,7 +55,8 @@ def _pair(kind: str) -> float:
         end(listener, *([dialler] if dialler else []))
 
 
-async def _bare(transport: Libp2pTransport, target: str | None) -> None:
+async def _bare(target: str | None) -> None:
+    transport = Libp2pTransport(new_identity(), ("/ip4/127.0.0.1/tcp/0",))
     chunk = random.Random(0).randbytes(WRITE_BYTES)
     count = VALUES * 4 // WRITE_BYTES
 
@@ -93,57 +91,31 @@ async def _bare(transport: Libp2pTransport, target: str | None) -> None:
         say(seconds)
 
 
-async def _swap(transport: Libp2pTransport, target: str | None) -> None:
+async def _swap(target: str | None) -> None:
     learner = VectorLearner(0.0, size=VALUES, rate=0.0)
     learner.values = numpy.random.default_rng(0 if target else 1).standard_normal(VALUES, numpy.float32)
-    own = random.Random(transport.peer)
-    hello = Hello(
-        PROTOCOL_VERSION, NETWORK.network_id, NETWORK.fields(), (), Role.NODE, own.getrandbits(53), "", (), 0.0
-    )
-    interval_s = 0.05 if target else 3600.0  # one side initiates
-    state = PeerState(hello, transport.peer, PeerSettings(1, 1, interval_s, MembershipSettings(1, 4)), own)
-    begun: list[float] = []
     seconds: list[float] = []
+    begun = 0.0
 
-    def watch(kind: str) -> None:
-        if kind == "swap-finished" and begun:
-            seconds.append(time.perf_counter() - begun.pop())
+    def watch(report: Report) -> None:
+        nonlocal begun
+        if report.kind == "swap-begun":
+            begun = time.perf_counter()
+        elif report.kind == "swap-finished":
+            seconds.append(time.perf_counter() - begun)
 
-    driver = Driver(
-        transport,
-        NETWORK.network_id,
-        on_report=lambda report: watch(report.kind),
-        on_remember=lambda _: None,
-        wall_clock=time.time,
-    )
-    driver.attach(learner, None, 3600.0)
-    begin = state.exchange.begin
-
-    def timed_begin(*arguments: object) -> object:
-        begun.append(time.perf_counter())
-        return begin(*arguments)  # type: ignore[arg-type]
-
-    state.exchange.begin = timed_begin  # type: ignore[method-assign, assignment]
-    async with transport.running(), trio.open_nursery() as nursery:
-        say(f"{transport.addresses()[0]}/p2p/{transport.peer}")
-        found = [PeerFound(*_known(target), FoundBy.BOOTSTRAP)] if target else []
-        nursery.start_soon(driver.run, state, hello, [*found, Started()])
-        if target is None:
-            await trio.sleep_forever()
-        while len(seconds) < SWAPS:  # noqa: ASYNC110  # the bench polls, the node does not
+    async def measured() -> None:
+        while target is None or len(seconds) < SWAPS:  # noqa: ASYNC110  # the bench polls, the node does not
             await trio.sleep(0.05)
-        say(seconds[:SWAPS])
-        await trio.sleep_forever()
+        say(seconds)
 
-
-def _known(target: str) -> tuple[str, tuple[str, ...]]:
-    peer, address = parse_bootstrap(target)
-    return peer, (address,)
+    interval_s = 0.05 if target else 3600.0  # one side initiates
+    peer = BenchPeer(NETWORK, learner, steps_max=1, swap_interval_s=interval_s, on_report=watch)
+    await peer.run(target, measured)
 
 
 if __name__ == "__main__":
     if len(sys.argv) == 1:
         say(measure())
     else:
-        transport = Libp2pTransport(new_identity(), ("/ip4/127.0.0.1/tcp/0",))
-        trio.run({"bare": _bare, "swap": _swap}[sys.argv[1]], transport, sys.argv[2] if len(sys.argv) > 2 else None)
+        trio.run({"bare": _bare, "swap": _swap}[sys.argv[1]], sys.argv[2] if len(sys.argv) > 2 else None)
