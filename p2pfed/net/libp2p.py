@@ -6,7 +6,7 @@ remembers. Who may connect is asked inside the Noise handshake, both ways. Every
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import cast
 
 import trio
@@ -183,9 +183,7 @@ class Libp2pTransport:
         """Raises ConfigError for a listen address, LocalError for another libp2p."""
         hardening.apply()
         self._listen = tuple(_listen_address(text) for text in listen)
-        private = Ed25519PrivateKey.new(identity.seed)
-        self._noise = _GatedNoise(KeyPair(private, private.get_public_key()), allowed)
-        self._host = _make_host(KeyPair(private, private.get_public_key()), self._noise)
+        self._host = _make_host(identity, allowed)
         self._swarm = cast(Swarm, self._host.get_network())
         self._peer = PeerId(str(self._host.get_id()))
         self._nursery: trio.Nursery | None = None
@@ -215,11 +213,8 @@ class Libp2pTransport:
 
         self._host.set_stream_handler(TProtocol(protocol), handle)
 
-    def running(self) -> AbstractAsyncContextManager[None]:
-        return self._run()
-
     @asynccontextmanager
-    async def _run(self) -> AsyncIterator[None]:
+    async def running(self) -> AsyncIterator[None]:
         for address in self._listen:
             probe_port(address.host, address.port)
         failure: Exception | None = None
@@ -239,9 +234,12 @@ class Libp2pTransport:
             raise failure
 
     async def open(self, peer: PeerId | None, address: str, protocol: str) -> Link:
-        target = parse_address(address)
+        try:
+            target = parse_address(address)
+        except ConfigError as error:  # most addresses are hearsay: not the user's fault
+            raise TransportError(str(error)) from error
         if target.peer is not None and peer is not None and target.peer != peer:
-            raise ConfigError(f"address {address} names another peer than {peer}")
+            raise TransportError(f"address {address} names another peer than {peer}")
         with _limit(DIAL_S, f"{target} did not answer in {DIAL_S:.0f} s"):
             connection = await self._connection(peer or target.peer, target)
             stream = await self._stream(connection, protocol)
@@ -258,9 +256,9 @@ class Libp2pTransport:
         if peer is None:
             return await self._dial(None, target)
         while True:
-            live = [c for c in self._connections(peer) if not c.is_closed and c.muxed_conn.is_established]
-            if live:
-                return live[-1]
+            for connection in self._connections(peer):
+                if not connection.is_closed and connection.muxed_conn.is_established:
+                    return connection
             if peer not in self._dialling:
                 break
             await self._dialling[peer].wait()
@@ -313,7 +311,7 @@ class Libp2pTransport:
 
     def _link(self, stream: NetStream, outbound: bool) -> Libp2pLink:
         assert stream.swarm_conn is not None
-        return Libp2pLink(stream, _remote_address(stream.swarm_conn), outbound, self._spawn)
+        return Libp2pLink(stream, _address_of(hardening.socket_of(stream.swarm_conn)), outbound, self._spawn)
 
     def _spawn(self, function: Callable[..., Awaitable[None]], *arguments: object) -> None:
         """What ends a stream outlives its caller, not this transport; afterwards there is nothing to end."""
@@ -341,10 +339,12 @@ class Libp2pTransport:
             await self._host.close()
 
 
-def _make_host(key_pair: KeyPair, noise: NoiseTransport) -> BasicHost:
+def _make_host(identity: Identity, allowed: Callable[[PeerId], bool]) -> BasicHost:
+    private = Ed25519PrivateKey.new(identity.seed)
+    key_pair = KeyPair(private, private.get_public_key())
     host = new_host(
         key_pair=key_pair,
-        sec_opt={TProtocol(NOISE): noise},
+        sec_opt={TProtocol(NOISE): _GatedNoise(key_pair, allowed)},
         muxer_opt={TProtocol(YAMUX): Yamux},
         disable_identify_address_discovery=True,
         connection_config=ConnectionConfig(
@@ -353,7 +353,6 @@ def _make_host(key_pair: KeyPair, noise: NoiseTransport) -> BasicHost:
             low_watermark=0,
             high_watermark=LIMITS.connections_max,
             inbound_upgrade_timeout=UPGRADE_S,
-            outbound_upgrade_timeout=UPGRADE_S,
         ),
     )
     assert isinstance(host, BasicHost)
@@ -368,13 +367,12 @@ def _listen_address(text: str) -> Address:
     return address
 
 
-def _remote_address(connection: SwarmConn) -> str:
-    stream = hardening.socket_of(connection)
+def _address_of(tcp: trio.SocketStream | None) -> str:
     try:
-        host, port = stream.socket.getpeername()[:2] if stream is not None else ("", 0)
-    except OSError:
-        host, port = "", 0
-    return str(Address("ip6" if ":" in host else "ip4", host, port)) if host else ""
+        host, port = tcp.socket.getpeername()[:2] if tcp is not None else ("", 0)
+    except OSError:  # gone already
+        return ""
+    return str(Address("ip6" if ":" in host else "ip4", host, port))
 
 
 async def _reset(stream: NetStream) -> None:
