@@ -20,7 +20,7 @@ class ModelConfig:
     quantisation: str = "none"
     """"none" or "nf4" (bitsandbytes, double quantisation)."""
     prompt: str = "p2pfed-absolute/1"
-    """Template id: p2pfed-absolute/1, p2pfed-relative/1, p2pfed-compact/1, prometheus-eval/absolute, prometheus-eval/relative."""
+    """Template id: p2pfed-absolute/1, p2pfed-relative/1, p2pfed-compact/1, prometheus-eval/absolute or -/relative."""
     sequence_tokens_max: int = 1024
     base_sha256: str = ""
     """Digest of the weights, checked at start where given."""
@@ -115,7 +115,5 @@ class NodeConfig:
 
 def _flatten(prefix: str, value: object) -> list[tuple[str, str]]:
     if isinstance(value, dict):
-        return [
-            pair for key, inner in value.items() for pair in _flatten(f"{prefix}.{key}" if prefix else key, inner)
-        ]
+        return [pair for key, inner in value.items() for pair in _flatten(f"{prefix}.{key}" if prefix else key, inner)]
     return [(prefix, json.dumps(value, separators=(",", ":"), ensure_ascii=True))]

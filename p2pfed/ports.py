@@ -81,6 +81,14 @@ class StepReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """What a learner has done since the network's start, over all its runs."""
+
+    steps: int
+    examples: int
+
+
+@dataclass(frozen=True, slots=True)
 class MixReport:
     """What a mix did. Distances are L2 norms over all adapter values."""
 
@@ -95,6 +103,9 @@ class Learner(Protocol):
 
     The adapter travels as bytes (`wire.tensors` layout); all nodes of a network start from equal bytes.
     """
+
+    def progress(self) -> Progress:
+        """Local steps and examples so far, restored by `load`."""
 
     def fingerprint(self) -> Mapping[str, str]:
         """What must be equal among peers and is not in the network file: base and tokenizer digests, shapes."""

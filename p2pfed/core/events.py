@@ -25,7 +25,6 @@ class FoundBy(StrEnum):
 
 class TimerKind(StrEnum):
     MAINTAIN = "maintain"
-    DIAL = "dial"
     SWAP = "swap"
     SWAP_STALL = "swap-stall"
     PROBE = "probe"
@@ -51,7 +50,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class PeerFound:
-    """Hearsay from discovery. `peer` None: an address without an id (a bootstrap host and port)."""
+    """Hearsay from discovery. `instance` where the announcement told it (mDNS does)."""
 
     peer: PeerId
     addresses: tuple[str, ...]
@@ -102,12 +101,22 @@ class MessageReceived:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """H local steps are done and `version` is published. Totals count from the network's start."""
+    """The local steps asked for are done and `version` is published. Totals count from this node's first start.
+
+    `loss` is smoothed; None before the first step of this run.
+    """
 
     version: Version
     steps: int
     examples: int
-    loss: float
+    loss: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepSkipped:
+    """A local step gave no finite loss and changed nothing."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +129,12 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Mixed:
-    """The mix of swap `swap` was applied. Distances as in `ports.MixReport`."""
+    """The mix of swap `swap` was applied and `version` published. Distances as in `ports.MixReport`."""
 
     swap: int
     distance: float
     norm: float
+    version: Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +156,7 @@ Event = (
     | LinkDown
     | MessageReceived
     | Trained
+    | StepSkipped
     | Admitted
     | Mixed
     | TimerFired
@@ -212,7 +223,14 @@ class Mix:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """A received version is not needed any more."""
+    """The bytes of a received version are not needed any more."""
+
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """An own version is not served any more."""
 
     digest: bytes
 
@@ -259,6 +277,7 @@ Effect = (
     | Admit
     | Mix
     | Forget
+    | Retire
     | Train
     | SetTimer
     | Remember

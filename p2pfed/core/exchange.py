@@ -1,0 +1,253 @@
+"""One push-pull swap at a time: offer, accept, parts both ways, ready both ways, commit, done.
+
+Both partners mix or neither does, up to the last acknowledgement. The initiator commits once both
+hold and have admitted the other's version; a commit without its done is counted as half done. A swap belongs to a
+peer, not to a link: when a link breaks and another comes up in time, both go on where they were.
+One at a time, because a node that mixes with two partners from one version would count itself twice.
+"""
+
+import random
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from p2pfed.core import mixing
+from p2pfed.core.events import Admit, Effect, Forget, LinkId, Mix, Report, Send, SetTimer, Timer, TimerKind
+from p2pfed.core.messages import (
+    DeclineReason,
+    Part,
+    SwapAbort,
+    SwapAccept,
+    SwapCommit,
+    SwapDecline,
+    SwapDone,
+    SwapOffer,
+    SwapReady,
+    Version,
+)
+from p2pfed.core.statistics import SwapStatistics
+from p2pfed.core.transfer import Fetch
+from p2pfed.ports import PeerId
+
+STALL_S = 30.0
+"""A swap without any progress for so long is given up: what a dead link takes to be noticed and dialled again."""
+RETRY_AFTER_S = 1.0
+"""Told to an asker while busy: the order of one swap on a LAN."""
+ENDED_KEPT = 32
+"""Swaps remembered after their end, so that a repeated commit is answered with done."""
+
+
+@dataclass(slots=True)
+class Swap:
+    """State of the swap under way. Owned by Exchange."""
+
+    number: int
+    peer: PeerId
+    initiator: bool
+    own: Version
+    progress_at: float
+    fetch: Fetch | None = None
+    admitting: bool = False
+    admitted: bool = False
+    peer_ready: bool = False
+    committed: bool = False
+
+
+class Exchange:
+    """Owns the current swap. `busy` until the protocol is over and the mix is applied."""
+
+    def __init__(self, peer: PeerId, statistics: SwapStatistics, rng: random.Random) -> None:
+        self._peer = peer
+        self._statistics = statistics
+        self._rng = rng
+        self.swap: Swap | None = None
+        self._mixing: int | None = None
+        self._ended: OrderedDict[tuple[PeerId, int], bool] = OrderedDict()
+
+    @property
+    def busy(self) -> bool:
+        return self.swap is not None or self._mixing is not None
+
+    def begin(self, peer: PeerId, link: LinkId, own: Version, now: float) -> list[Effect]:
+        assert not self.busy
+        self.swap = Swap(self._rng.getrandbits(53), peer, True, own, now)
+        self._statistics.begun += 1
+        return [
+            Send(link, SwapOffer(self.swap.number, own)),
+            self._stall_timer(self.swap),
+            Report("swap-begun", {"peer": peer}),
+        ]
+
+    def on_offer(self, peer: PeerId, link: LinkId, offer: SwapOffer, own: Version | None, now: float) -> list[Effect]:
+        """Answer an offer. `own` None: nothing published yet, or stopping."""
+        swap = self.swap
+        if swap is not None and swap.peer == peer and swap.number == offer.swap and not swap.initiator:
+            return [Send(link, SwapAccept(swap.number, swap.own))]  # repeated over a new link
+        if swap is not None and swap.peer == peer and swap.initiator and swap.fetch is None:
+            if self._peer < peer:
+                return []  # crossing offers: the smaller id's stands, they will accept ours
+            self.swap = swap = None
+        if own is None:
+            return [Send(link, SwapDecline(offer.swap, DeclineReason.NOT_READY, RETRY_AFTER_S))]
+        if self.busy:
+            return [Send(link, SwapDecline(offer.swap, DeclineReason.BUSY, RETRY_AFTER_S))]
+        if offer.version.size != own.size:
+            problem = Report("swap-size", {"peer": peer, "size": offer.version.size, "own_size": own.size})
+            return [Send(link, SwapDecline(offer.swap, DeclineReason.SIZE, 3600.0)), problem]
+        self.swap = Swap(offer.swap, peer, False, own, now, Fetch(offer.version))
+        self._statistics.answered += 1
+        effects: list[Effect] = [Send(link, SwapAccept(offer.swap, own)), self._stall_timer(self.swap)]
+        return effects + self._start_fetch(self.swap, link)
+
+    def on_accept(self, peer: PeerId, link: LinkId, accept: SwapAccept, now: float) -> list[Effect]:
+        swap = self._current(peer, accept.swap)
+        if swap is None:
+            return [Send(link, SwapAbort(accept.swap, "no such swap"))]
+        if not swap.initiator or swap.fetch is not None:
+            return []
+        if accept.version.size != swap.own.size:
+            return self.abort(f"its version has {accept.version.size} bytes, ours {swap.own.size}", link)
+        swap.fetch, swap.progress_at = Fetch(accept.version), now
+        return self._start_fetch(swap, link)
+
+    def on_part(self, peer: PeerId, link: LinkId, part: Part, now: float) -> list[Effect]:
+        swap = self.swap
+        if swap is None or swap.peer != peer or swap.fetch is None or swap.fetch.version.digest != part.digest:
+            return []  # late part of a swap given up
+        effects = swap.fetch.on_part(link, part)
+        swap.progress_at = now
+        return effects + self._admit_if_complete(swap)
+
+    def awaits(self, digest: bytes) -> bool:
+        """True while the learner looks at this version for the swap under way."""
+        swap = self.swap
+        return swap is not None and swap.admitting and swap.fetch is not None and swap.fetch.version.digest == digest
+
+    def on_admitted(self, digest: bytes, link: LinkId | None, now: float) -> list[Effect]:
+        """The learner found nothing wrong. `link` None: no link at present, `resume` will tell."""
+        swap = self.swap
+        if swap is None or not self.awaits(digest):
+            return []
+        swap.admitting, swap.admitted, swap.progress_at = False, True, now
+        effects: list[Effect] = [Send(link, SwapReady(swap.number))] if link is not None else []
+        return effects + self._commit_if_ready(swap, link)
+
+    def on_ready(self, peer: PeerId, link: LinkId, ready: SwapReady, now: float) -> list[Effect]:
+        swap = self._current(peer, ready.swap)
+        if swap is None:
+            return [Send(link, SwapAbort(ready.swap, "no such swap"))]
+        swap.peer_ready, swap.progress_at = True, now
+        return self._commit_if_ready(swap, link)
+
+    def on_commit(self, peer: PeerId, link: LinkId, commit: SwapCommit, now: float) -> list[Effect]:
+        swap = self._current(peer, commit.swap)
+        if swap is None or swap.initiator or not swap.admitted:
+            mixed = self._ended.get((peer, commit.swap), False)
+            return [Send(link, SwapDone(commit.swap) if mixed else SwapAbort(commit.swap, "given up"))]
+        return [*self._mix(swap), Send(link, SwapDone(swap.number)), *self._end(swap, True)]
+
+    def on_done(self, peer: PeerId, done: SwapDone) -> list[Effect]:
+        swap = self._current(peer, done.swap)
+        return self._end(swap, True) if swap is not None and swap.committed else []
+
+    def on_declined(self, peer: PeerId, decline: SwapDecline) -> bool:
+        """True where it ended the offer under way: its partner should rest for `retry_after_s`."""
+        swap = self._current(peer, decline.swap)
+        if swap is None or not swap.initiator or swap.fetch is not None:
+            return False
+        self.swap = None
+        self._statistics.declined += 1
+        return True
+
+    def on_aborted(self, peer: PeerId, abort: SwapAbort) -> list[Effect]:
+        swap = self._current(peer, abort.swap)
+        return self._give_up(swap, f"peer: {abort.reason}") if swap is not None else []
+
+    def on_mixed(self, number: int, distance: float, norm: float) -> None:
+        if self._mixing == number:
+            self._mixing = None
+        self._statistics.mixed(distance, norm)
+
+    def resume(self, peer: PeerId, link: LinkId) -> list[Effect]:
+        """A new link with the partner: say again what may have been lost."""
+        swap = self.swap
+        if swap is None or swap.peer != peer:
+            return []
+        if swap.initiator and swap.fetch is None:
+            return [Send(link, SwapOffer(swap.number, swap.own))]
+        effects: list[Effect] = []
+        if swap.admitted:
+            effects.append(Send(link, SwapReady(swap.number)))
+        elif swap.fetch is not None and not swap.admitting:
+            effects += swap.fetch.resume(link)
+        if swap.committed:
+            effects.append(Send(link, SwapCommit(swap.number)))
+        return effects
+
+    def on_stall_timer(self, number: int, link: LinkId | None, now: float) -> list[Effect]:
+        swap = self.swap
+        if swap is None or swap.number != number:
+            return []
+        if now - swap.progress_at < STALL_S and not swap.admitting:
+            return [self._stall_timer(swap)]
+        if swap.admitting:
+            swap.progress_at = now  # our own learner is at work, the peer is not to blame
+            return [self._stall_timer(swap)]
+        return self.abort(f"no progress for {STALL_S:.0f} s", link)
+
+    def abort(self, reason: str, link: LinkId | None) -> list[Effect]:
+        """Give the swap up and tell the partner where a link stands."""
+        swap = self.swap
+        if swap is None:
+            return []
+        tell: list[Effect] = [Send(link, SwapAbort(swap.number, reason[:200]))] if link is not None else []
+        return tell + self._give_up(swap, reason)
+
+    def _current(self, peer: PeerId, number: int) -> Swap | None:
+        swap = self.swap
+        return swap if swap is not None and swap.peer == peer and swap.number == number else None
+
+    def _start_fetch(self, swap: Swap, link: LinkId) -> list[Effect]:
+        assert swap.fetch is not None
+        return swap.fetch.resume(link) + self._admit_if_complete(swap)
+
+    def _admit_if_complete(self, swap: Swap) -> list[Effect]:
+        if swap.fetch is None or not swap.fetch.complete or swap.admitting or swap.admitted:
+            return []
+        swap.admitting = True
+        return [Admit(swap.fetch.version.digest)]
+
+    def _commit_if_ready(self, swap: Swap, link: LinkId | None) -> list[Effect]:
+        if not (swap.initiator and swap.admitted and swap.peer_ready) or swap.committed or link is None:
+            return []
+        swap.committed = True
+        return [*self._mix(swap), Send(link, SwapCommit(swap.number))]
+
+    def _mix(self, swap: Swap) -> list[Effect]:
+        assert swap.fetch is not None
+        self._mixing = swap.number
+        theirs = swap.fetch.version
+        return [Mix(swap.number, theirs.digest, mixing.weight_of(swap.own, theirs))]
+
+    def _end(self, swap: Swap, mixed: bool) -> list[Effect]:
+        self.swap = None
+        self._ended[(swap.peer, swap.number)] = mixed
+        while len(self._ended) > ENDED_KEPT:
+            self._ended.popitem(last=False)
+        if mixed:
+            self._statistics.finished += 1
+        return [Report("swap-finished", {"peer": swap.peer, "initiator": swap.initiator})] if mixed else []
+
+    def _give_up(self, swap: Swap, reason: str) -> list[Effect]:
+        """After its commit the initiator has mixed and cannot take it back: that is the half-done case."""
+        if swap.committed:
+            self._statistics.half_done += 1
+        else:
+            self._statistics.aborted += 1
+        kind = "swap-half-done" if swap.committed else "swap-aborted"
+        effects: list[Effect] = [Report(kind, {"peer": swap.peer, "reason": reason})]
+        if swap.fetch is not None and not swap.committed:
+            effects.append(Forget(swap.fetch.version.digest))
+        return effects + self._end(swap, swap.committed)
+
+    def _stall_timer(self, swap: Swap) -> SetTimer:
+        return SetTimer(Timer(TimerKind.SWAP_STALL, str(swap.number)), swap.progress_at + STALL_S)

@@ -1,0 +1,311 @@
+"""Who the neighbours are: dialling, liveness, peer exchange, refusals, copied identities.
+
+At most one link a peer counts. When two peers dial each other at once, both sides keep the link
+that the smaller peer id opened; otherwise the newer link counts. A second link with another
+`instance` is a restart or a copied identity: the older link is probed, and an answer on it proves the copy.
+"""
+
+import random
+from dataclasses import dataclass
+
+from p2pfed.core.compatibility import difference
+from p2pfed.core.events import (
+    CloseLink,
+    Dial,
+    Effect,
+    FoundBy,
+    LinkId,
+    LinkUp,
+    PeerFound,
+    Remember,
+    Report,
+    Send,
+    SetTimer,
+    Timer,
+    TimerKind,
+)
+from p2pfed.core.messages import (
+    PEERS_TOLD_MAX,
+    Goodbye,
+    Hello,
+    IdentityInUse,
+    PeersAsk,
+    PeersTold,
+    Ping,
+    Pong,
+    Role,
+)
+from p2pfed.core.view import PeerEntry, View
+from p2pfed.ports import PeerId
+
+MAINTAIN_INTERVAL_S = 1.0
+PING_IDLE_S = 10.0
+"""Silence after which a link is pinged: a third of what is allowed, so two pings may be lost."""
+SILENCE_MAX_S = 35.0
+"""A link silent for so long is closed. Longer than one 256 KiB part at 64 kbit/s takes."""
+PEERS_ASK_INTERVAL_S = 30.0
+DIALS_AT_ONCE = 4
+CROSSING_S = 5.0
+"""Links opened from both ends within this time crossed; a later one means the first is dead for its opener."""
+PROBE_S = 5.0
+"""How long a doubted link has to answer a ping."""
+REFUSED_FOR_S = 600.0
+"""A peer of another network is not dialled again for ten minutes: somebody may be upgrading it."""
+REMEMBER_INTERVAL_S = 60.0
+"""Between two writes of known peers: flash wears."""
+
+
+@dataclass(frozen=True, slots=True)
+class MembershipSettings:
+    """`neighbours_target`: links to nodes this peer seeks (0: it only answers). `links_max`: all it holds."""
+
+    neighbours_target: int = 8
+    links_max: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Rivals:
+    """Two live links claiming one peer id with different instances."""
+
+    older: LinkId
+    newer: LinkUp
+
+
+class Membership:
+    """Owns the view and the links. Methods take `now` and give effects."""
+
+    def __init__(self, own: Hello, peer: PeerId, settings: MembershipSettings, rng: random.Random) -> None:
+        self._own = own
+        self._peer = peer
+        self._settings = settings
+        self._rng = rng
+        self.view = View(peer, rng)
+        self._by_link: dict[LinkId, PeerId] = {}
+        self._rivals: dict[PeerId, Rivals] = {}
+        self._asked_peers_at = 0.0
+        self._remembered_at = 0.0
+        self.identity_conflict: str | None = None
+
+    def neighbours(self) -> list[PeerEntry]:
+        """Linked peers that train, in the order they were met."""
+        return [entry for entry in self.view.linked() if entry.role is Role.NODE]
+
+    def peer_of(self, link: LinkId) -> PeerId | None:
+        return self._by_link.get(link)
+
+    def link_of(self, peer: PeerId) -> LinkId | None:
+        entry = self.view.get(peer)
+        return entry.link if entry is not None else None
+
+    def start(self, now: float) -> list[Effect]:
+        return self.maintain(now)
+
+    def on_found(self, event: PeerFound, now: float) -> list[Effect]:
+        if event.peer == self._peer:
+            if event.instance is not None and event.instance != self._own.instance:
+                return self._conflict(f"announced at {', '.join(event.addresses) or 'an unknown address'}")
+            return []
+        entry = self.view.found(event.peer, event.addresses, event.found_by)
+        return self._dial([entry], now) if entry is not None else []
+
+    def on_dial_failed(self, peer: PeerId, reason: str, now: float) -> list[Effect]:
+        entry = self.view.get(peer)
+        if entry is not None:
+            self.view.failed(entry, reason, now)
+        return []
+
+    def on_refused(self, peer: PeerId, why: str, now: float) -> list[Effect]:
+        entry = self.view.found(peer, (), FoundBy.INBOUND)
+        if entry is None:
+            return []
+        told_before = entry.refusal == why
+        entry.dialling, entry.refusal, entry.dial_at = False, why, now + REFUSED_FOR_S
+        return [] if told_before else [Report("peer-refused", {"peer": peer, "difference": why})]
+
+    def on_link_up(self, event: LinkUp, now: float) -> list[Effect]:
+        """Adopts the link, or closes it with the reason. Callers look at `link_of` afterwards."""
+        if event.peer == self._peer:
+            effects: list[Effect] = [CloseLink(event.link, "this is myself")]
+            if event.hello.instance != self._own.instance:
+                effects = [Send(event.link, IdentityInUse(self._own.instance)), *effects]
+                effects += self._conflict(f"another device answered at {event.address}")
+            return effects
+        entry = self.view.found(event.peer, event.hello.addresses, FoundBy.INBOUND)
+        if entry is None:
+            return [CloseLink(event.link, "view full")]
+        entry.dialling = False
+        why = difference(self._own, event.hello)
+        if why is not None:
+            return [CloseLink(event.link, why), *self.on_refused(event.peer, why, now)]
+        if entry.link is not None:
+            return self._second_link(entry, event, now)
+        if len(self._by_link) >= self._settings.links_max:
+            return [CloseLink(event.link, f"already {len(self._by_link)} links")]
+        return self._adopt(entry, event, now)
+
+    def on_link_down(self, link: LinkId, reason: str, fault: bool, now: float) -> list[Effect]:
+        peer = self._by_link.pop(link, None)
+        for rival_peer, rivals in list(self._rivals.items()):
+            if rivals.newer.link == link:
+                del self._rivals[rival_peer]
+        entry = self.view.get(peer) if peer is not None else None
+        if entry is None or entry.link != link:
+            return []
+        entry.link = None
+        if now - (entry.linked_at or 0.0) < CROSSING_S:
+            self.view.failed(entry, reason, now)  # a link that dies at once is no better than a failed dial
+        else:
+            entry.failures, entry.last_failure = 0, reason
+            entry.dial_at = now + self._rng.uniform(0.2, 1.0)
+        effects: list[Effect] = [Report("neighbour-lost", {"peer": entry.peer, "reason": reason, "fault": fault})]
+        if fault:
+            effects += self.on_refused(entry.peer, reason, now)
+        waiting = self._rivals.pop(entry.peer, None)
+        if waiting is not None:
+            effects += self._adopt(entry, waiting.newer, now)
+        return effects
+
+    def on_heard(self, link: LinkId, now: float) -> list[Effect]:
+        """Any message proves its link alive; on a doubted link it proves a copied identity."""
+        peer = self._by_link.get(link)
+        entry = self.view.get(peer) if peer is not None else None
+        if entry is None:
+            return []
+        entry.heard_at = now
+        rivals = self._rivals.get(entry.peer)
+        if rivals is None or rivals.older != link:
+            return []
+        del self._rivals[entry.peer]
+        return [
+            Send(rivals.older, IdentityInUse(rivals.newer.hello.instance)),
+            Send(rivals.newer.link, IdentityInUse(entry.instance or 0)),
+            CloseLink(rivals.newer.link, "this identity is in use by another device"),
+            Report("identity-copied", {"peer": entry.peer, "address": rivals.newer.address}),
+        ]
+
+    def on_message(self, link: LinkId, message: object, now: float) -> list[Effect] | None:
+        """Effects of a membership message; None where it is not one."""
+        peer = self._by_link[link]
+        match message:
+            case Ping(nonce=nonce):
+                return [Send(link, Pong(nonce))]
+            case Pong():
+                return []
+            case PeersAsk(count=count):
+                told = self.view.tellable(peer, min(count, PEERS_TOLD_MAX), now)
+                return [Send(link, PeersTold(told))]
+            case PeersTold(peers=peers):
+                entries = [self.view.found(record.peer, record.addresses, FoundBy.PEERS) for record in peers]
+                return self._dial([entry for entry in entries if entry is not None], now)
+            case Goodbye(reason=reason):
+                return self._goodbye(peer, link, reason)
+            case IdentityInUse():
+                return self._conflict(f"{peer} is linked to both")
+        return None
+
+    def on_probe_over(self, link: LinkId, now: float) -> list[Effect]:
+        """The doubted link did not answer: it is dead, the newer one takes its place."""
+        peer = self._by_link.get(link)
+        if peer is None or peer not in self._rivals or self._rivals[peer].older != link:
+            return []
+        return [CloseLink(link, "silent after a restart"), *self.on_link_down(link, "restarted", False, now)]
+
+    def maintain(self, now: float) -> list[Effect]:
+        """The periodic duty: ping idle links, close silent ones, seek neighbours, remember peers."""
+        effects: list[Effect] = [SetTimer(Timer(TimerKind.MAINTAIN), now + MAINTAIN_INTERVAL_S)]
+        for entry in self.view.linked():
+            assert entry.link is not None
+            if now - entry.heard_at > SILENCE_MAX_S:
+                effects.append(CloseLink(entry.link, f"silent for {SILENCE_MAX_S:.0f} s"))
+                effects += self.on_link_down(entry.link, "silent", False, now)
+            elif now - entry.heard_at > PING_IDLE_S:
+                effects.append(Send(entry.link, Ping(self._rng.getrandbits(32))))
+        effects += self._dial(self.view.entries(), now)
+        linked = self.view.linked()
+        if linked and self._seeking() and now - self._asked_peers_at >= PEERS_ASK_INTERVAL_S:
+            self._asked_peers_at = now
+            link = self._rng.choice(linked).link
+            assert link is not None
+            effects.append(Send(link, PeersAsk(PEERS_TOLD_MAX)))
+        if now - self._remembered_at >= REMEMBER_INTERVAL_S:
+            self._remembered_at = now
+            effects.append(Remember(self.view.worth_remembering()))
+        return effects
+
+    def goodbyes(self, reason: str) -> list[Effect]:
+        effects: list[Effect] = [Send(link, Goodbye(reason)) for link in self._by_link]
+        return [*effects, Remember(self.view.worth_remembering())]
+
+    def _seeking(self) -> bool:
+        return len(self.neighbours()) < self._settings.neighbours_target
+
+    def _dial(self, candidates: list[PeerEntry], now: float) -> list[Effect]:
+        """Dial due candidates while neighbours are wanting; one bootstrap peer is enough, and only when alone."""
+        entries = self.view.entries()
+        under_way = sum(entry.dialling for entry in entries)
+        room = self._settings.neighbours_target - len(self.neighbours()) - under_way
+        has_bootstrap = any(entry.link is not None and entry.role is Role.BOOTSTRAP for entry in entries)
+        due = [
+            entry
+            for entry in candidates
+            if entry.link is None and not entry.dialling and entry.addresses and entry.dial_at <= now
+        ]
+        self._rng.shuffle(due)
+        effects: list[Effect] = []
+        for entry in due:
+            is_bootstrap = entry.found_by is FoundBy.BOOTSTRAP or entry.role is Role.BOOTSTRAP
+            wanted = (not has_bootstrap) if is_bootstrap else room > 0
+            if not wanted or under_way >= DIALS_AT_ONCE or self._settings.neighbours_target == 0:
+                continue
+            entry.dialling = True
+            under_way += 1
+            room -= 0 if is_bootstrap else 1
+            effects.append(Dial(entry.peer, entry.addresses))
+        return effects
+
+    def _adopt(self, entry: PeerEntry, event: LinkUp, now: float) -> list[Effect]:
+        entry.link, entry.instance, entry.role = event.link, event.hello.instance, event.hello.role
+        entry.name, entry.refusal, entry.outbound = event.hello.name, None, event.outbound
+        entry.linked_at = entry.heard_at = now
+        self._by_link[event.link] = entry.peer
+        fields: dict[str, str | int | float | bool | None] = {
+            "peer": entry.peer,
+            "name": entry.name,
+            "role": event.hello.role.value,
+            "address": event.address,
+            "found_by": entry.found_by.value,
+            "clock_skew_s": round(event.clock_skew_s, 1),
+        }
+        return [Report("neighbour-linked", fields), Send(event.link, PeersAsk(PEERS_TOLD_MAX))]
+
+    def _second_link(self, entry: PeerEntry, event: LinkUp, now: float) -> list[Effect]:
+        assert entry.link is not None
+        if event.hello.instance != entry.instance:
+            if entry.peer in self._rivals:
+                return [CloseLink(event.link, "one doubted link at a time")]
+            self._rivals[entry.peer] = Rivals(entry.link, event)
+            return [
+                Send(entry.link, Ping(self._rng.getrandbits(32))),
+                SetTimer(Timer(TimerKind.PROBE, str(entry.link)), now + PROBE_S),
+            ]
+        crossed = event.outbound != entry.outbound and now - (entry.linked_at or 0.0) < CROSSING_S
+        if crossed and event.outbound != (self._peer < entry.peer):
+            return [CloseLink(event.link, "a link with this peer stands")]
+        old = entry.link
+        del self._by_link[old]
+        entry.link = None
+        return [CloseLink(old, "replaced by a newer link"), *self._adopt(entry, event, now)]
+
+    def _goodbye(self, peer: PeerId, link: LinkId, reason: str) -> list[Effect]:
+        entry = self.view.get(peer)
+        del self._by_link[link]
+        if entry is not None:
+            entry.link = None
+            entry.failures, entry.dial_at = 3, entry.heard_at + 8.0  # it said goodbye: no hurry
+        return [CloseLink(link, "goodbye"), Report("neighbour-left", {"peer": peer, "reason": reason})]
+
+    def _conflict(self, where: str) -> list[Effect]:
+        """Somebody else runs with this identity: say so once per place."""
+        told_before = self.identity_conflict == where
+        self.identity_conflict = where
+        return [] if told_before else [Report("identity-in-use", {"where": where})]

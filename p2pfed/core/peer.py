@@ -1,0 +1,311 @@
+"""PeerState: one peer of the network. Composes membership, exchange, library and statistics.
+
+`handle(event, now)` is the whole interface. It never fails for what a stranger says: a RemoteError
+from below closes that link, is counted, and changes nothing else.
+"""
+
+import random
+from dataclasses import dataclass, field
+
+from p2pfed.core.events import (
+    Admitted,
+    CloseLink,
+    DialFailed,
+    Effect,
+    Event,
+    Finish,
+    FoundBy,
+    LinkDown,
+    LinkId,
+    LinkUp,
+    MessageReceived,
+    Mixed,
+    PeerFound,
+    PeerRefused,
+    Report,
+    Send,
+    SendPart,
+    SetTimer,
+    Started,
+    StepSkipped,
+    StopAsked,
+    Timer,
+    TimerFired,
+    TimerKind,
+    Train,
+    Trained,
+)
+from p2pfed.core.exchange import Exchange
+from p2pfed.core.library import Library
+from p2pfed.core.membership import Membership, MembershipSettings
+from p2pfed.core.messages import (
+    DeclineReason,
+    Hello,
+    Message,
+    Part,
+    PartAsk,
+    PartMissing,
+    Role,
+    SwapAbort,
+    SwapAccept,
+    SwapCommit,
+    SwapDecline,
+    SwapDone,
+    SwapOffer,
+    SwapReady,
+    VersionAsk,
+    VersionTold,
+)
+from p2pfed.core.sampling import Sampler
+from p2pfed.core.statistics import SwapStatistics
+from p2pfed.errors import RemoteError
+from p2pfed.ports import PeerId
+
+IDLE = "idle"
+"""Key of the timer that paces swaps once training is over."""
+SWAP_RETRY_S = 0.5
+"""Wait before another partner is tried when all are busy or resting."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerSettings:
+    """`steps_between_swaps` local steps, then one swap; `steps_max` 0: train for ever."""
+
+    steps_between_swaps: int = 8
+    steps_max: int = 0
+    swap_interval_s: float = 10.0
+    membership: MembershipSettings = field(default_factory=MembershipSettings)
+
+
+class PeerState:
+    """State of one node or bootstrap peer (its role is in `own`)."""
+
+    def __init__(self, own: Hello, peer: PeerId, settings: PeerSettings, rng: random.Random) -> None:
+        self.own = own
+        self.peer = peer
+        self.settings = settings
+        self._rng = rng
+        self.statistics = SwapStatistics()
+        self.membership = Membership(own, peer, settings.membership, rng)
+        self.exchange = Exchange(peer, self.statistics, rng)
+        self.library = Library()
+        self._sampler = Sampler(rng)
+        self._wants_swap = False
+        self._retry_pending = False
+        self._stopping = False
+        self.steps = 0
+        self.examples = 0
+        self.loss: float | None = None
+        self.last_swap_at: float | None = None
+
+    @property
+    def training_over(self) -> bool:
+        return 0 < self.settings.steps_max <= self.steps
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        match event:
+            case Started():
+                return self._on_started(event, now)
+            case PeerFound():
+                return self.membership.on_found(event, now)
+            case DialFailed(peer=peer, reason=reason):
+                return self.membership.on_dial_failed(peer, reason, now)
+            case PeerRefused(peer=peer, difference=difference):
+                return self.membership.on_refused(peer, difference, now)
+            case LinkUp():
+                return self._on_link_up(event, now)
+            case LinkDown(link=link, reason=reason, fault=fault):
+                self.statistics.faults += fault
+                return self.membership.on_link_down(link, reason, fault, now)
+            case MessageReceived(link=link, message=message):
+                return self._on_message(link, message, now)
+            case Trained():
+                return self._on_trained(event, now)
+            case StepSkipped(reason=reason):
+                return [Report("step-skipped", {"reason": reason})]
+            case Admitted():
+                return self._on_admitted(event, now)
+            case Mixed():
+                return self._on_mixed(event, now)
+            case TimerFired(timer=timer):
+                return self._on_timer(timer, now)
+            case StopAsked(reason=reason):
+                return self._on_stop(reason)
+
+    def _on_started(self, event: Started, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        for record in event.peers:
+            effects += self.membership.on_found(PeerFound(record.peer, record.addresses, FoundBy.REMEMBERED), now)
+        effects += self.membership.start(now)
+        if self.own.role is Role.NODE:
+            effects.append(Train(0))  # publish the start, so that a neighbour's first offer finds something
+        return effects
+
+    def _on_link_up(self, event: LinkUp, now: float) -> list[Effect]:
+        known = self.membership.view.get(event.peer)
+        instance_before = known.instance if known is not None else None
+        effects = self.membership.on_link_up(event, now)
+        if self.membership.link_of(event.peer) != event.link:
+            return effects
+        if instance_before not in (None, event.hello.instance) and self._swap_peer() == event.peer:
+            effects += self.exchange.abort("partner restarted", None)
+        return effects + self.exchange.resume(event.peer, event.link) + self._try_swap(now)
+
+    def _on_message(self, link: LinkId, message: Message, now: float) -> list[Effect]:
+        peer = self.membership.peer_of(link)
+        if peer is None:
+            return []  # said before the link was closed
+        effects = self.membership.on_heard(link, now)
+        try:
+            answered = self.membership.on_message(link, message, now)
+            if answered is None:
+                answered = self._on_swap_message(peer, link, message, now)
+        except RemoteError as error:
+            answered = self._drop(peer, link, str(error), now)
+        return effects + answered + self._try_swap(now)
+
+    def _drop(self, peer: PeerId, link: LinkId | None, reason: str, now: float) -> list[Effect]:
+        """The peer is at fault: its swap is given up, its link closed, and it is refused for a while."""
+        self.statistics.faults += 1
+        effects: list[Effect] = [Report("peer-fault", {"peer": peer, "reason": reason})]
+        if self._swap_peer() == peer:
+            effects += self.exchange.abort(reason, link)
+        if link is not None:
+            effects += [CloseLink(link, reason), *self.membership.on_link_down(link, reason, True, now)]
+        return effects
+
+    def _on_admitted(self, event: Admitted, now: float) -> list[Effect]:
+        peer, link = self._swap_peer(), self._swap_link()
+        if event.problem is not None and peer is not None and self.exchange.awaits(event.digest):
+            return self._drop(peer, link, f"version refused: {event.problem}", now) + self._try_swap(now)
+        return self.exchange.on_admitted(event.digest, link, now) + self._try_swap(now)
+
+    def _on_swap_message(self, peer: PeerId, link: LinkId, message: Message, now: float) -> list[Effect]:
+        match message:
+            case SwapOffer():
+                own = None if self._stopping else self.library.current
+                return self.exchange.on_offer(peer, link, message, own, now)
+            case SwapAccept():
+                return self.exchange.on_accept(peer, link, message, now)
+            case SwapDecline():
+                return self._on_declined(peer, message, now)
+            case Part():
+                return self.exchange.on_part(peer, link, message, now)
+            case SwapReady():
+                return self.exchange.on_ready(peer, link, message, now)
+            case SwapCommit():
+                return self.exchange.on_commit(peer, link, message, now)
+            case SwapDone():
+                return self.exchange.on_done(peer, message)
+            case SwapAbort():
+                return self.exchange.on_aborted(peer, message)
+            case VersionAsk():
+                if self.library.current is not None:
+                    self.library.pin(self.library.current.digest, now)
+                return [Send(link, VersionTold(self.library.current))]
+            case PartAsk(digest=digest, indexes=indexes):
+                if not self.library.serves(digest, indexes):
+                    return [Send(link, PartMissing(digest))]
+                if digest != self._swap_digest():
+                    self.library.pin(digest, now)
+                return [SendPart(link, digest, index) for index in indexes]
+            case PartMissing():
+                return self.exchange.abort("partner dropped its version", link) if self._swap_peer() == peer else []
+        raise RemoteError(f"{type(message).__name__} is out of place here")
+
+    def _on_declined(self, peer: PeerId, message: SwapDecline, now: float) -> list[Effect]:
+        if not self.exchange.on_declined(peer, message):
+            return []
+        jitter = self._rng.uniform(1.0, 2.0)
+        self._sampler.rest(peer, now + min(message.retry_after_s, 3600.0) * jitter)
+        self._wants_swap = True
+        if message.reason is DeclineReason.SIZE:
+            return [Report("swap-size", {"peer": peer})]
+        return []
+
+    def _on_trained(self, event: Trained, now: float) -> list[Effect]:
+        stepped = event.loss is not None and event.steps > self.steps
+        over_before = self.training_over
+        self.steps, self.examples = event.steps, event.examples
+        if stepped:
+            self.loss = event.loss
+        effects = self.library.publish(event.version, self._swap_digest(), now)
+        if stepped:
+            effects.append(Report("trained", {"steps": event.steps, "loss": event.loss, "examples": event.examples}))
+        if self._stopping:
+            return effects
+        if not self.training_over:
+            todo = self.settings.steps_between_swaps
+            if self.settings.steps_max:
+                todo = min(todo, self.settings.steps_max - self.steps)
+            effects.append(Train(todo))
+        elif not over_before or not stepped:
+            effects += [Report("training-over", {"steps": self.steps}), self._swap_timer(now)]
+        self._wants_swap = self._wants_swap or stepped
+        return effects + self._try_swap(now)
+
+    def _on_mixed(self, event: Mixed, now: float) -> list[Effect]:
+        self.exchange.on_mixed(event.swap, event.distance, event.norm)
+        self.last_swap_at = now
+        effects = self.library.publish(event.version, self._swap_digest(), now)
+        effects.append(Report("mixed", {"distance": event.distance, "norm": event.norm}))
+        return effects + self._try_swap(now)
+
+    def _on_timer(self, timer: Timer, now: float) -> list[Effect]:
+        match timer.kind:
+            case TimerKind.MAINTAIN:
+                return [] if self._stopping else self.membership.maintain(now)
+            case TimerKind.PROBE:
+                return self.membership.on_probe_over(int(timer.key), now)
+            case TimerKind.SWAP_STALL:
+                effects = self.exchange.on_stall_timer(int(timer.key), self._swap_link(), now)
+                return effects + self._try_swap(now)
+            case TimerKind.SWAP if timer.key == IDLE:
+                self._wants_swap = True
+                return [self._swap_timer(now), *self._try_swap(now)]
+            case TimerKind.SWAP:
+                self._retry_pending = False
+                return self._try_swap(now)
+        return []
+
+    def _on_stop(self, reason: str) -> list[Effect]:
+        """Stop cleanly: the swap under way is given up unless it was committed, goodbyes go out."""
+        if self._stopping:
+            return []
+        self._stopping = True
+        swap = self.exchange.swap
+        effects = self.exchange.abort("stopping", self._swap_link()) if swap and not swap.committed else []
+        return [*effects, *self.membership.goodbyes(reason), Report("stopping", {"reason": reason}), Finish()]
+
+    def _try_swap(self, now: float) -> list[Effect]:
+        """Begin the wanted swap where nothing stands in its way; else a later event tries again."""
+        own = self.library.current
+        if not self._wants_swap or self._stopping or self.exchange.busy or own is None:
+            return []
+        neighbours = [entry.peer for entry in self.membership.neighbours()]
+        if not neighbours:
+            return []
+        peer = self._sampler.draw(neighbours, now)
+        if peer is None:
+            if self._retry_pending:
+                return []
+            self._retry_pending = True
+            return [SetTimer(Timer(TimerKind.SWAP), now + SWAP_RETRY_S)]
+        link = self.membership.link_of(peer)
+        assert link is not None
+        self._wants_swap = False
+        return self.exchange.begin(peer, link, own, now)
+
+    def _swap_timer(self, now: float) -> SetTimer:
+        delay_s = self.settings.swap_interval_s * self._rng.uniform(0.5, 1.5)
+        return SetTimer(Timer(TimerKind.SWAP, IDLE), now + delay_s)
+
+    def _swap_peer(self) -> PeerId | None:
+        return self.exchange.swap.peer if self.exchange.swap is not None else None
+
+    def _swap_link(self) -> LinkId | None:
+        peer = self._swap_peer()
+        return self.membership.link_of(peer) if peer is not None else None
+
+    def _swap_digest(self) -> bytes | None:
+        return self.exchange.swap.own.digest if self.exchange.swap is not None else None

@@ -1,0 +1,137 @@
+"""The bounded partial view: what this node knows of other peers. Data and bounds only, no messages.
+
+Hearsay is worth an entry, never a claim: only peers this node has itself been linked to are told to others.
+"""
+
+import random
+from dataclasses import dataclass
+
+from p2pfed.core.events import FoundBy, LinkId
+from p2pfed.core.messages import ADDRESSES_MAX, PeerRecord, Role
+from p2pfed.ports import PeerId
+
+VIEW_MAX = 128
+"""Peers known at once: ten times the neighbours anyone needs, a few tens of KB; more would reward address flooding."""
+DIAL_BACKOFF_FIRST_S = 1.0
+DIAL_BACKOFF_MAX_S = 60.0
+"""A peer that comes back is found again within a minute; a dead one costs one dial a minute."""
+FAILURES_MAX = 6
+"""Dials in a row without an answer after which hearsay is forgotten (about two minutes); kept if it was once linked."""
+TOLD_AGE_MAX_S = 600.0
+"""A peer not linked for ten minutes is not told to others: most homes re-address within hours, not minutes."""
+
+
+@dataclass(slots=True)
+class PeerEntry:
+    """What is known of one peer. Owned and changed by `Membership` alone."""
+
+    peer: PeerId
+    addresses: tuple[str, ...]
+    found_by: FoundBy
+    role: Role | None = None
+    name: str = ""
+    instance: int | None = None
+    link: LinkId | None = None
+    outbound: bool = False
+    dialling: bool = False
+    failures: int = 0
+    dial_at: float = 0.0
+    linked_at: float | None = None
+    heard_at: float = 0.0
+    refusal: str | None = None
+    last_failure: str | None = None
+
+
+class View:
+    """Entries by peer id, at most VIEW_MAX. Insertion order is the iteration order: stable for a given history."""
+
+    def __init__(self, own: PeerId, rng: random.Random, size_max: int = VIEW_MAX) -> None:
+        self._own = own
+        self._rng = rng
+        self._size_max = size_max
+        self._entries: dict[PeerId, PeerEntry] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, peer: PeerId) -> PeerEntry | None:
+        return self._entries.get(peer)
+
+    def entries(self) -> list[PeerEntry]:
+        return list(self._entries.values())
+
+    def linked(self) -> list[PeerEntry]:
+        return [entry for entry in self._entries.values() if entry.link is not None]
+
+    def found(self, peer: PeerId, addresses: tuple[str, ...], found_by: FoundBy) -> PeerEntry | None:
+        """The entry, new or refreshed; None for oneself and where the view is full of better ones."""
+        if peer == self._own:
+            return None
+        entry = self._entries.get(peer)
+        if entry is None:
+            if len(self._entries) >= self._size_max and not self._evict():
+                return None
+            entry = PeerEntry(peer, (), found_by)
+            self._entries[peer] = entry
+        elif found_by in (FoundBy.MDNS, FoundBy.BOOTSTRAP) and entry.found_by is FoundBy.PEERS:
+            entry.found_by = found_by
+        fresh = tuple(dict.fromkeys(addresses + entry.addresses))[:ADDRESSES_MAX]
+        if fresh != entry.addresses:
+            entry.addresses = fresh
+            if entry.link is None and found_by is FoundBy.MDNS:
+                entry.dial_at = 0.0  # a new address on the LAN is worth a dial at once
+        return entry
+
+    def drop(self, peer: PeerId) -> None:
+        self._entries.pop(peer, None)
+
+    def failed(self, entry: PeerEntry, reason: str, now: float) -> None:
+        """One more dial without an answer: back off, forget mere hearsay in the end."""
+        entry.dialling = False
+        entry.failures += 1
+        entry.last_failure = reason
+        backoff_s = min(DIAL_BACKOFF_MAX_S, DIAL_BACKOFF_FIRST_S * 2.0 ** (entry.failures - 1))
+        entry.dial_at = now + backoff_s * self._rng.uniform(0.5, 1.0)
+        if entry.failures >= FAILURES_MAX and entry.linked_at is None and entry.found_by is not FoundBy.BOOTSTRAP:
+            self.drop(entry.peer)
+
+    def tellable(self, asker: PeerId, count: int, now: float) -> tuple[PeerRecord, ...]:
+        """A random sample of peers this node was itself linked to of late, for an answer to PeersAsk."""
+        known = [
+            entry
+            for entry in self._entries.values()
+            if entry.peer != asker
+            and entry.addresses
+            and entry.role is Role.NODE
+            and entry.refusal is None
+            and (entry.link is not None or now - entry.heard_at <= TOLD_AGE_MAX_S)
+        ]
+        chosen = self._rng.sample(known, min(count, len(known)))
+        return tuple(PeerRecord(entry.peer, entry.addresses) for entry in chosen)
+
+    def worth_remembering(self) -> tuple[PeerRecord, ...]:
+        """Peers once linked, last heard first: what a restart dials."""
+        known = [entry for entry in self._entries.values() if entry.linked_at is not None and entry.addresses]
+        known.sort(key=lambda entry: -entry.heard_at)
+        return tuple(PeerRecord(entry.peer, entry.addresses) for entry in known)
+
+    def _evict(self) -> bool:
+        """Make room: never a linked, dialled, bootstrap or once linked peer, so a flood of hearsay evicts hearsay."""
+        candidates = [
+            entry
+            for entry in self._entries.values()
+            if entry.link is None
+            and not entry.dialling
+            and entry.found_by is not FoundBy.BOOTSTRAP
+            and entry.linked_at is None
+        ]
+        if not candidates:
+            candidates = [
+                entry
+                for entry in self._entries.values()
+                if entry.link is None and not entry.dialling and entry.failures >= FAILURES_MAX
+            ]
+        if not candidates:
+            return False
+        self.drop(self._rng.choice(candidates).peer)
+        return True

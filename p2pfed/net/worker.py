@@ -1,0 +1,138 @@
+"""The one task that owns the learner: steps, mixes, versions and checkpoints, never two at once.
+
+Mixes go before steps, so that one is applied between two steps as soon as it is asked for. The
+learner runs in a worker thread; this task only decides what comes next.
+"""
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from p2pfed.core.events import Event, Mix, Mixed, StepSkipped, Trained
+from p2pfed.core.messages import Version
+from p2pfed.core.version import part_of, version_of
+from p2pfed.errors import ExitCode, LearnerError
+from p2pfed.ports import Learner, MixReport, StepReport
+
+LOSS_SMOOTHING = 0.9
+"""Weight of the past in the loss shown: about ten steps."""
+SKIPPED_STEPS_MAX = 10
+"""Steps in a row without a finite loss, after which the node ends: that is no bad row, that is divergence."""
+
+
+class LearnerWorker:
+    """Carries out Train and Mix. `save` writes a checkpoint; `emit` takes the events that answer."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        emit: Callable[[Event], Awaitable[None]],
+        save: Callable[[int, bytes], None] | None = None,
+        checkpoint_interval_s: float = 60.0,
+    ) -> None:
+        self.learner = learner
+        self._emit = emit
+        self._save = save
+        self._checkpoint_interval_s = checkpoint_interval_s
+        self._saved_at: float | None = None
+        self._steps_todo: int | None = None
+        self._mixes: deque[tuple[Mix, bytes]] = deque()
+        self._wake = trio.Event()
+        self._skipped = 0
+        self._stopping = False
+        self.over = trio.Event()
+        """Set when `run` has ended and saved."""
+        self._published: dict[bytes, bytes] = {}
+        self.loss: float | None = None
+
+    def train(self, steps: int) -> None:
+        self._steps_todo = steps
+        self._wake.set()
+
+    def mix(self, effect: Mix, payload: bytes) -> None:
+        self._mixes.append((effect, payload))
+        self._wake.set()
+
+    def part(self, digest: bytes, index: int) -> bytes | None:
+        """A part of a version still served; None once it is retired."""
+        payload = self._published.get(digest)
+        return part_of(payload, index) if payload is not None else None
+
+    def retire(self, digest: bytes) -> None:
+        self._published.pop(digest, None)
+
+    def stop(self) -> None:
+        """Let `run` end after what is under way, with a checkpoint."""
+        self._stopping = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Ends after `stop`, or with the learner's error. A step cancelled under way is lost, the checkpoint is not."""
+        while not self._stopping:
+            if self._mixes:
+                await self._do_mix(*self._mixes.popleft())
+            elif self._steps_todo is not None and self._steps_todo > 0:
+                await self._do_step()
+            elif self._steps_todo == 0:
+                await self._finish_round()
+            else:
+                self._wake = trio.Event()
+                await self._wake.wait()
+        await self.checkpoint()
+        self.over.set()
+
+    async def checkpoint(self) -> None:
+        """Save now."""
+        steps = self.learner.progress().steps
+        if self._save is None:
+            return
+        payload = await trio.to_thread.run_sync(self.learner.save)
+        await trio.to_thread.run_sync(self._save, steps, payload)
+        self._saved_at = trio.current_time()
+
+    async def _do_step(self) -> None:
+        assert self._steps_todo is not None
+        try:
+            report = await self._step_in_thread()
+        except LearnerError as error:
+            self._skipped += 1
+            if error.exit_code is not ExitCode.TRAINING or self._skipped >= SKIPPED_STEPS_MAX:
+                raise
+            await self._emit(StepSkipped(str(error)))
+            return
+        self._skipped = 0
+        self._steps_todo -= 1
+        known = self.loss if self.loss is not None else report.loss
+        self.loss = LOSS_SMOOTHING * known + (1.0 - LOSS_SMOOTHING) * report.loss
+
+    async def _step_in_thread(self) -> StepReport:
+        return await trio.to_thread.run_sync(
+            self.learner.step,
+            abandon_on_cancel=True,  # type: ignore[call-arg]  # the trio-typing stubs that libp2p brings predate it
+        )
+
+    async def _do_mix(self, effect: Mix, payload: bytes) -> None:
+        report: MixReport = await trio.to_thread.run_sync(self.learner.mix, payload, effect.weight)
+        version = await self._publish()
+        await self._emit(Mixed(effect.swap, report.distance, report.norm, version))
+
+    async def _finish_round(self) -> None:
+        self._steps_todo = None
+        version = await self._publish()
+        if self._saved_at is None:
+            self._saved_at = trio.current_time()
+        elif trio.current_time() - self._saved_at >= self._checkpoint_interval_s:
+            await self.checkpoint()
+        await self._emit(Trained(version, version.steps, version.examples, self.loss))
+
+    async def _publish(self) -> Version:
+        progress = self.learner.progress()
+
+        def export() -> tuple[bytes, Version]:
+            payload = self.learner.export()
+            return payload, version_of(payload, progress.steps, progress.examples)
+
+        payload, version = await trio.to_thread.run_sync(export)
+        self._published[version.digest] = payload
+        return version
