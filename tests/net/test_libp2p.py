@@ -14,7 +14,8 @@ import trio
 
 from p2pfed.errors import ConfigError, ExitCode, LocalError, RemoteError, TransportError
 from p2pfed.net.identity import new_identity
-from p2pfed.net.libp2p import LIMITS, Libp2pLink, Libp2pTransport
+from p2pfed.net.libp2p import LIMITS, Libp2pTransport
+from p2pfed.net.libp2p_link import Libp2pLink
 from p2pfed.ports import FRAME_BYTES_MAX, Link, PeerId, Transport
 from tests.transport_suite import ECHO, SILENT, Pair, TransportSuite, pair, serve, until
 
