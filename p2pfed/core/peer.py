@@ -210,7 +210,8 @@ class PeerState:
         return []
 
     def _on_trained(self, event: Trained, now: float) -> list[Effect]:
-        stepped = event.steps > self.steps
+        # The first publication after a restart has steps of an earlier run, and no loss.
+        stepped = event.steps > self.steps and self.library.current is not None
         over_before = self.training_over
         self.steps, self.examples = event.steps, event.examples
         if stepped:
