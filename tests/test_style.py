@@ -16,8 +16,18 @@ PACKAGE = sorted((ROOT / "p2pfed").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 TEXTS = [
     path
-    for pattern in ("*.md", "*.toml", "*.py", "Makefile", "docs/**/*.md", "p2pfed/**/*", "tests/**/*.py",
-                    "node/*", "bootstrap/*", "examples/*")  # fmt: skip
+    for pattern in (
+        "*.md",
+        "*.toml",
+        "*.py",
+        "Makefile",
+        "docs/**/*.md",
+        "p2pfed/**/*",
+        "tests/**/*.py",
+        "node/*",
+        "bootstrap/*",
+        "examples/*",
+    )
     for path in ROOT.glob(pattern)
     if path.is_file() and path.suffix not in {".pyc", ".typed"}
 ]
@@ -50,8 +60,10 @@ CLOCK_OWNERS = (
     "p2pfed/doctor/",
 )
 """Who may read clocks, draw global chance or look at the environment: composition roots and edges."""
-GLOBAL_STATE = re.compile(r"^(time\.(time|monotonic|perf_counter)|random\.(random|choice|shuffle|randint|sample)|"
-                          r"os\.(environ|getenv)|secrets\.\w+)$")  # fmt: skip
+GLOBAL_STATE = re.compile(
+    r"^(time\.(time|monotonic|perf_counter)|random\.(random|choice|shuffle|randint|sample)|"
+    r"os\.(environ|getenv)|secrets\.\w+)$"
+)
 
 
 def relative(path: Path) -> str:

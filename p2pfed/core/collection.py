@@ -29,6 +29,7 @@ from p2pfed.core.events import (
     Retire,
     Send,
     Started,
+    StepSkipped,
     StopAsked,
     Timer,
     TimerFired,
@@ -131,7 +132,7 @@ class Collector:
                 return self._on_timer(timer, now)
             case StopAsked():
                 return self._finish("stopped")
-            case Trained():
+            case Trained() | StepSkipped():
                 return []
 
     def _on_link_up(self, event: LinkUp, now: float) -> list[Effect]:
