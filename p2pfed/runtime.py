@@ -4,6 +4,7 @@
 enter the program here and there, and nowhere below.
 """
 
+import ipaddress
 import os
 import random
 import secrets
@@ -24,7 +25,7 @@ from p2pfed.core.messages import PROTOCOL_VERSION, Hello, PeerRecord, Role
 from p2pfed.core.peer import PeerSettings, PeerState
 from p2pfed.errors import P2pfedError
 from p2pfed.journal import Journal
-from p2pfed.net.address import parse_bootstrap
+from p2pfed.net.address import parse_address, parse_bootstrap
 from p2pfed.net.driver import Driver
 from p2pfed.ports import Learner, PeerId, Transport
 from p2pfed.store import Home
@@ -227,12 +228,14 @@ class Runtime:
         return {"status": status, "peers": peers, "stop": stop}
 
     async def _browse(self) -> None:
-        from p2pfed.net.discovery import Announcement, Mdns  # zeroconf, only where it is used
+        from p2pfed.net.discovery import Announcement, MdnsDiscovery  # zeroconf, only where it is used
 
         announcement = Announcement(
             self.transport.peer, self.network.network_id, self.hello.instance, tuple(self.transport.addresses())
         )
-        mdns = Mdns(announcement, self._on_mdns)
+        # A peer that listens on loopback alone is looked for there too: several nodes on one machine.
+        loopback = all(ipaddress.ip_address(parse_address(text).host).is_loopback for text in announcement.addresses)
+        mdns = MdnsDiscovery(announcement, self._on_mdns, loopback)
         async with mdns.running():
             for warning in mdns.warnings:
                 self.notices.add(warning)

@@ -43,6 +43,8 @@ class Job:
     network: str
     steps: int
     held_out: dict[str, str]
+    rows: int
+    """Held out, all trades together."""
     answer_tokens_max: int
     data: str = ""
     adapter: str = ""

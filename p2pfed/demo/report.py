@@ -1,4 +1,4 @@
-"""The demo's result: one value, as JSON, as a table in the terminal, and as sentences on what it does and does not show.
+"""The demo's result: one value, as JSON, as a terminal table, and as sentences on what it does and does not show.
 
 The page (`page`) draws the same value. Nothing is rounded before it is shown, nothing is left out where it is bad.
 """
@@ -24,7 +24,7 @@ ONE_SCORE_SHARE = 0.9
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """One gossiping node at its end. `losses`: (step, smoothed training loss); `found_by`: neighbours by how they were found."""
+    """One gossiping node at its end. `losses`: (step, smoothed training loss); `found_by`: how many neighbours how."""
 
     name: str
     trade: str
@@ -126,9 +126,10 @@ def limits(report: Report) -> str:
     own = f"{mae:.2f}" if mae is not None else "none, for no verdict could be read"
     rows = report.consensus.all.rows
     return (
-        "A model of 135 million parameters and a few hundred examples can show that a network learns: the loss on texts "
-        "nobody trained on falls, and answers take the form of a verdict. It can not show skill in judging. Its mean "
-        f"absolute error here is {own}; answering without reading ({unread.name}) gets {unread.mae:.2f}, and "
+        "A model this small (135 million parameters in the demo) and a few hundred examples can show that a network "
+        "learns: the loss on texts nobody trained on falls, and answers take the form of a verdict. They can not show "
+        f"skill in judging. The mean absolute error here is {own}; answering without reading ({unread.name}) gets "
+        f"{unread.mae:.2f}, and "
         f"{rows} rows are too few to tell small differences from chance. For a judge, train the 7B model."
     )
 

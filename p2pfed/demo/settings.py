@@ -20,9 +20,7 @@ class DemoSettings:
     """All that a smaller or other demo would change."""
 
     model: ModelConfig = field(
-        default_factory=lambda: ModelConfig(
-            "package:smollm2-135m", prompt="p2pfed-compact/1", sequence_tokens_max=320
-        )
+        default_factory=lambda: ModelConfig("package:smollm2-135m", prompt="p2pfed-compact/1", sequence_tokens_max=320)
     )
     adapter: AdapterConfig = field(default_factory=lambda: AdapterConfig(rank=16, alpha=32.0))
     training: TrainingConfig = field(
