@@ -227,19 +227,19 @@ class Runtime:
         return {"status": status, "peers": peers, "stop": stop}
 
     async def _browse(self) -> None:
-        from p2pfed.net.discovery import Announcement, Mdns  # zeroconf, only where it is used
+        from p2pfed.net.discovery import Announcement, MdnsDiscovery  # zeroconf, only where it is used
 
-        announcement = Announcement(
-            self.transport.peer, self.network.network_id, self.hello.instance, tuple(self.transport.addresses())
-        )
-        mdns = Mdns(announcement, self._on_mdns)
+        addresses = tuple(self.transport.addresses())
+        announcement = Announcement(self.transport.peer, self.network.network_id, self.hello.instance, addresses)
+        only_here = all(address.startswith("/ip4/127.") for address in addresses)
+        mdns = MdnsDiscovery(announcement, self._on_mdns, loopback=only_here)
         async with mdns.running():
             for warning in mdns.warnings:
                 self.notices.add(warning)
                 self._log("mdns", {"warning": warning})
             await trio.sleep_forever()
 
-    def _on_mdns(self, peer: PeerId, addresses: tuple[str, ...], instance: int | None) -> None:
+    def _on_mdns(self, peer: PeerId, addresses: tuple[str, ...], instance: int) -> None:
         self.driver.tell_nowait(PeerFound(peer, addresses, FoundBy.MDNS, instance))
 
     def _on_remember(self, peers: tuple[PeerRecord, ...]) -> None:
