@@ -29,6 +29,7 @@ from p2pfed.net.driver import Driver
 from p2pfed.ports import Learner, PeerId, Transport
 from p2pfed.store import Home
 
+JOURNAL_NAME = "events.jsonl"
 NOTICES_MAX = 8
 """Sentences kept for `status`: what an operator should act on, newest last."""
 CLOCK_SKEW_MAX_S = 3600.0
@@ -71,7 +72,7 @@ class Runtime:
         self._settings = settings
         self._learner = learner
         self._log = log
-        self._journal = Journal(home.path / "events.jsonl")
+        self._journal = Journal(home.path / JOURNAL_NAME)
         self._started_at = time.monotonic()
         self._rng = random.Random(secrets.randbits(64))
         self.name = config.name or f"{role.value}-{transport.peer[-6:]}"
