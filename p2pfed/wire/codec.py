@@ -47,6 +47,7 @@ STRING_BYTES_MAX = 4 * m.TEXT_CHARS_MAX
 """UTF-8 takes at most 4 bytes a character."""
 
 _ID_ALPHABET = frozenset(string.ascii_letters + string.digits + "-_")
+_ADDRESS_ALPHABET = frozenset(string.ascii_letters + string.digits + string.punctuation)
 
 
 class _VersionRecord(Record):
@@ -62,7 +63,7 @@ class _VersionRecord(Record):
 _TEXT = Text(0, m.TEXT_CHARS_MAX)
 _WORDS = Words(m.TEXT_CHARS_MAX)
 _DIGEST = Binary(m.DIGEST_BYTES, m.DIGEST_BYTES)
-_ADDRESSES = Several(Text(1, m.ADDRESS_CHARS_MAX, start="/"), 0, m.ADDRESSES_MAX)
+_ADDRESSES = Several(Text(1, m.ADDRESS_CHARS_MAX, _ADDRESS_ALPHABET, start="/"), 0, m.ADDRESSES_MAX)
 _PEER = Record(m.PeerRecord, {"peer": Text(1, PEER_ID_CHARS_MAX, _ID_ALPHABET), "addresses": _ADDRESSES})
 _PART_INDEX = Integer(0, m.PARTS_MAX - 1)
 _PAIRS = Pairs(m.FIELDS_MAX, _TEXT)
