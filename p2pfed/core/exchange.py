@@ -67,6 +67,11 @@ class Exchange:
     def busy(self) -> bool:
         return self.swap is not None or self._mixing is not None
 
+    @property
+    def ended_kept(self) -> int:
+        """How many ended swaps are remembered."""
+        return len(self._ended)
+
     def begin(self, peer: PeerId, link: LinkId, own: Version, now: float) -> list[Effect]:
         assert not self.busy
         self.swap = Swap(self._rng.getrandbits(53), peer, True, own, now)

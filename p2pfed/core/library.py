@@ -17,6 +17,11 @@ class Library:
         self._kept: dict[bytes, Version] = {}
         self._pinned_until: dict[bytes, float] = {}
 
+    @property
+    def pins(self) -> int:
+        """How many versions are held for observers."""
+        return len(self._pinned_until)
+
     def publish(self, version: Version, in_swap: bytes | None, now: float) -> list[Effect]:
         self.current = version
         self._kept[version.digest] = version

@@ -90,6 +90,11 @@ class Membership:
         """Linked peers that train, in the order they were met."""
         return [entry for entry in self.view.linked() if entry.role is Role.NODE]
 
+    @property
+    def links(self) -> dict[LinkId, PeerId]:
+        """The links that count, one a peer."""
+        return dict(self._by_link)
+
     def peer_of(self, link: LinkId) -> PeerId | None:
         return self._by_link.get(link)
 
