@@ -76,7 +76,11 @@ class Exchange:
         assert not self.busy
         self.swap = Swap(self._rng.getrandbits(53), peer, True, own, now)
         self._statistics.begun += 1
-        return [Send(link, SwapOffer(self.swap.number, own)), self._stall_timer(self.swap)]
+        return [
+            Send(link, SwapOffer(self.swap.number, own)),
+            self._stall_timer(self.swap),
+            Report("swap-begun", {"peer": peer}),
+        ]
 
     def on_offer(self, peer: PeerId, link: LinkId, offer: SwapOffer, own: Version | None, now: float) -> list[Effect]:
         """Answer an offer. `own` None: nothing published yet, or stopping."""
@@ -118,19 +122,17 @@ class Exchange:
         swap.progress_at = now
         return effects + self._admit_if_complete(swap)
 
-    def on_admitted(self, digest: bytes, problem: str | None, link: LinkId | None, now: float) -> list[Effect]:
-        """The learner's verdict. `link` None: no link at present, `resume` will tell."""
+    def awaits(self, digest: bytes) -> bool:
+        """True while the learner looks at this version for the swap under way."""
         swap = self.swap
-        if swap is None or swap.fetch is None or swap.fetch.version.digest != digest or not swap.admitting:
+        return swap is not None and swap.admitting and swap.fetch is not None and swap.fetch.version.digest == digest
+
+    def on_admitted(self, digest: bytes, link: LinkId | None, now: float) -> list[Effect]:
+        """The learner found nothing wrong. `link` None: no link at present, `resume` will tell."""
+        swap = self.swap
+        if swap is None or not self.awaits(digest):
             return []
-        swap.admitting, swap.progress_at = False, now
-        if problem is not None:
-            self._statistics.faults += 1
-            return [
-                Report("version-refused", {"peer": swap.peer, "problem": problem}),
-                *self.abort(f"version refused: {problem}", link),
-            ]
-        swap.admitted = True
+        swap.admitting, swap.admitted, swap.progress_at = False, True, now
         effects: list[Effect] = [Send(link, SwapReady(swap.number))] if link is not None else []
         return effects + self._commit_if_ready(swap, link)
 

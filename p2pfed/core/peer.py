@@ -27,6 +27,7 @@ from p2pfed.core.events import (
     SendPart,
     SetTimer,
     Started,
+    StepSkipped,
     StopAsked,
     Timer,
     TimerFired,
@@ -120,9 +121,10 @@ class PeerState:
                 return self._on_message(link, message, now)
             case Trained():
                 return self._on_trained(event, now)
-            case Admitted(digest=digest, problem=problem):
-                effects = self.exchange.on_admitted(digest, problem, self._swap_link(), now)
-                return effects + self._try_swap(now)
+            case StepSkipped(reason=reason):
+                return [Report("step-skipped", {"reason": reason})]
+            case Admitted():
+                return self._on_admitted(event, now)
             case Mixed():
                 return self._on_mixed(event, now)
             case TimerFired(timer=timer):
@@ -159,12 +161,24 @@ class PeerState:
             if answered is None:
                 answered = self._on_swap_message(peer, link, message, now)
         except RemoteError as error:
-            self.statistics.faults += 1
-            answered = [Report("peer-fault", {"peer": peer, "reason": str(error)}), CloseLink(link, str(error))]
-            answered += self.membership.on_link_down(link, str(error), True, now)
-            if self._swap_peer() == peer:
-                answered += self.exchange.abort(str(error), None)
+            answered = self._drop(peer, link, str(error), now)
         return effects + answered + self._try_swap(now)
+
+    def _drop(self, peer: PeerId, link: LinkId | None, reason: str, now: float) -> list[Effect]:
+        """The peer is at fault: its swap is given up, its link closed, and it is refused for a while."""
+        self.statistics.faults += 1
+        effects: list[Effect] = [Report("peer-fault", {"peer": peer, "reason": reason})]
+        if self._swap_peer() == peer:
+            effects += self.exchange.abort(reason, link)
+        if link is not None:
+            effects += [CloseLink(link, reason), *self.membership.on_link_down(link, reason, True, now)]
+        return effects
+
+    def _on_admitted(self, event: Admitted, now: float) -> list[Effect]:
+        peer, link = self._swap_peer(), self._swap_link()
+        if event.problem is not None and peer is not None and self.exchange.awaits(event.digest):
+            return self._drop(peer, link, f"version refused: {event.problem}", now) + self._try_swap(now)
+        return self.exchange.on_admitted(event.digest, link, now) + self._try_swap(now)
 
     def _on_swap_message(self, peer: PeerId, link: LinkId, message: Message, now: float) -> list[Effect]:
         match message:
@@ -210,7 +224,7 @@ class PeerState:
         return []
 
     def _on_trained(self, event: Trained, now: float) -> list[Effect]:
-        stepped = event.steps > self.steps
+        stepped = event.loss is not None and event.steps > self.steps
         over_before = self.training_over
         self.steps, self.examples = event.steps, event.examples
         if stepped:

@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 import numpy
 
+from p2pfed.core.version import SIZE_MAX
 from p2pfed.errors import ExitCode, LearnerError, RemoteError
 
 Expected = Mapping[str, tuple[str, tuple[int, ...]]]
@@ -23,6 +24,8 @@ DTYPES: Mapping[str, str] = MappingProxyType({"F32": "<f4", "F16": "<f2"})
 HEADER_BYTES_MAX = 1024 * 1024
 """A stranger's header is looked into up to here: 10,000 tensors, 7B with all linear layers has 448."""
 NAME_SHOWN_CHARS = 80
+DIMENSIONS_MAX = 4
+"""LoRA factors have two; one to spare for convolutions' four."""
 _LENGTH_BYTES = 8
 _ALIGNMENT_BYTES = 8
 
@@ -67,6 +70,34 @@ def unpack_tensors(payload: bytes, expected: Expected) -> dict[str, numpy.ndarra
         tensors[name] = values.reshape(shape)
         start += values.nbytes
     return {name: tensors[name] for name in expected}
+
+
+def layout_of(payload: bytes) -> Expected:
+    """Names, dtypes and shapes as the payload itself tells, for a reader that has no model to compare with.
+
+    Raises RemoteError. Nothing is allocated for the tensors; `unpack_tensors` then checks the rest.
+    """
+    length = int.from_bytes(payload[:_LENGTH_BYTES], "little")
+    if len(payload) < _LENGTH_BYTES or length > min(HEADER_BYTES_MAX, len(payload) - _LENGTH_BYTES):
+        raise RemoteError(f"adapter payload of {len(payload)} bytes with a header of {length}")
+    try:
+        entries = json.loads(payload[_LENGTH_BYTES : _LENGTH_BYTES + length])
+    except (ValueError, RecursionError):
+        raise RemoteError("adapter payload: header is not JSON") from None
+    if not isinstance(entries, dict) or not entries:
+        raise RemoteError("adapter payload: header names no tensor")
+    layout: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for name, entry in entries.items():
+        dtype = entry.get("dtype") if isinstance(entry, dict) else None
+        shape = entry.get("shape") if isinstance(entry, dict) else None
+        if not isinstance(dtype, str) or dtype not in DTYPES or not isinstance(shape, list):
+            raise RemoteError(f"adapter payload: tensor {name[:NAME_SHOWN_CHARS]!r} has no dtype and shape we take")
+        if len(shape) > DIMENSIONS_MAX or not all(type(each) is int and 0 < each <= SIZE_MAX for each in shape):
+            raise RemoteError(f"adapter payload: tensor {name[:NAME_SHOWN_CHARS]!r} has an impossible shape")
+        layout[name] = (dtype, tuple(shape))
+    if _data_size(layout) + _LENGTH_BYTES + length != len(payload):
+        raise RemoteError("adapter payload: its tensors do not fill it")
+    return layout
 
 
 def expected_size(expected: Expected) -> int:

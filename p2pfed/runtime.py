@@ -1,0 +1,246 @@
+"""What a running peer is made of, whatever its role: transport, driver, machine, discovery, control, journal.
+
+`node` and `bootstrap` are the two composition roots that fill it. Clocks, chance and the environment
+enter the program here and there, and nowhere below.
+"""
+
+import random
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from p2pfed import __version__
+from p2pfed.config import NetworkConfig, NodeConfig
+from p2pfed.control import serve_control
+from p2pfed.core.events import Event, FoundBy, PeerFound, Report, Started, StopAsked
+from p2pfed.core.messages import PROTOCOL_VERSION, Hello, PeerRecord, Role
+from p2pfed.core.peer import PeerSettings, PeerState
+from p2pfed.errors import ConfigError
+from p2pfed.journal import Journal
+from p2pfed.net.address import parse_bootstrap
+from p2pfed.net.discovery import Announcement, Mdns
+from p2pfed.net.driver import Driver
+from p2pfed.ports import Learner, PeerId, Transport
+from p2pfed.store import Home
+
+NOTICES_MAX = 8
+"""Sentences kept for `status`: what an operator should act on, newest last."""
+CLOCK_SKEW_MAX_S = 3600.0
+"""A neighbour's clock further off than this is worth a sentence."""
+
+Log = Callable[[str, Mapping[str, object]], None]
+
+
+@dataclass(slots=True)
+class Notices:
+    """Sentences for the operator, each once."""
+
+    sentences: deque[str] = field(default_factory=lambda: deque(maxlen=NOTICES_MAX))
+
+    def add(self, sentence: str) -> None:
+        if sentence not in self.sentences:
+            self.sentences.append(sentence)
+
+
+class Runtime:
+    """One peer from start to stop. `run` returns after a clean stop; its errors are P2pfedError."""
+
+    def __init__(
+        self,
+        role: Role,
+        network: NetworkConfig,
+        config: NodeConfig,
+        settings: PeerSettings,
+        home: Home,
+        transport: Transport,
+        learner: Learner | None,
+        log: Log,
+    ) -> None:
+        self.role = role
+        self.network = network
+        self.config = config
+        self.home = home
+        self.transport = transport
+        self.notices = Notices()
+        self._settings = settings
+        self._learner = learner
+        self._log = log
+        self._journal = Journal(home.path / "events.jsonl")
+        self._started_at = time.monotonic()
+        self._rng = random.Random(secrets.randbits(64))
+        self.name = config.name or f"{role.value}-{transport.peer[-6:]}"
+        self.hello = Hello(
+            version=PROTOCOL_VERSION,
+            network_id=network.network_id,
+            network=network.fields(),
+            fingerprint=tuple(sorted(learner.fingerprint().items())) if learner is not None else (),
+            role=role,
+            instance=self._rng.getrandbits(53),
+            name=self.name,
+            addresses=(),
+            time_s=0.0,
+        )
+        self.state = PeerState(self.hello, transport.peer, settings, self._rng)
+        self.driver = Driver(
+            transport,
+            network.network_id,
+            on_report=self._on_report,
+            on_remember=self._on_remember,
+            wall_clock=time.time,
+        )
+        if learner is not None:
+            self.driver.attach(learner, home.save_checkpoint, config.checkpoint_interval_s)
+        self._bootstrap = [parse_bootstrap(text) for text in (*config.bootstrap, *network.bootstrap)]
+
+    async def run(self, *, on_ready: Callable[[], None] = lambda: None) -> None:
+        """Listen, find peers, work, until `stop` or cancellation of the caller (then goodbyes are shielded)."""
+        async with self.transport.running(), trio.open_nursery() as nursery:
+            nursery.start_soon(self._serve_control)
+            if self.config.mdns:
+                nursery.start_soon(self._browse)
+            self._log(
+                "started",
+                {"name": self.name, "peer": self.transport.peer, "listening": list(self.transport.addresses())},
+            )
+            on_ready()
+            await self.driver.run(self.state, self.hello, self._first_events())
+            nursery.cancel_scope.cancel()
+        self._journal.close()
+
+    def stop(self, reason: str) -> None:
+        """From the trio thread. A second call has no effect."""
+        self.driver.tell_nowait(StopAsked(reason))
+
+    def status(self) -> dict[str, object]:
+        """What `p2pfed node status` shows: plain values only."""
+        state, worker = self.state, self.driver.worker
+        neighbours = state.membership.neighbours()
+        distance, norm = state.statistics.consensus_distance(), state.statistics.norm
+        return {
+            "version": __version__,
+            "name": self.name,
+            "peer": self.transport.peer,
+            "role": self.role.value,
+            "network": self.network.name,
+            "network_id": self.network.network_id,
+            "home": str(self.home.path),
+            "addresses": [f"{address}/p2p/{self.transport.peer}" for address in self.transport.addresses()],
+            "uptime_s": round(time.monotonic() - self._started_at, 1),
+            "doing": self._doing(len(neighbours)),
+            "training_over": state.training_over,
+            "steps": worker.learner.progress().steps if worker is not None else None,
+            "examples": worker.learner.progress().examples if worker is not None else None,
+            "loss": worker.loss if worker is not None else None,
+            "neighbours": len(neighbours),
+            "linked": len(state.membership.view.linked()),
+            "known": len(state.membership.view),
+            "swaps": state.statistics.as_fields(),
+            "consensus_distance": distance,
+            "consensus_distance_relative": distance / norm if distance is not None and norm else None,
+            "bytes_sent": self.driver.bytes_sent,
+            "bytes_received": self.driver.bytes_received,
+            "notices": list(self.notices.sentences),
+        }
+
+    def peers(self) -> list[dict[str, object]]:
+        """What `p2pfed node peers` shows, linked ones first."""
+        now = trio.current_time()
+        sessions = {session.number: session for session in self.driver.sessions.values()}
+        rows: list[dict[str, object]] = []
+        for entry in sorted(self.state.membership.view.entries(), key=lambda entry: entry.link is None):
+            session = sessions.get(entry.link) if entry.link is not None else None
+            rows.append(
+                {
+                    "peer": entry.peer,
+                    "name": entry.name,
+                    "role": entry.role.value if entry.role is not None else None,
+                    "linked": entry.link is not None,
+                    "address": session.link.address if session is not None else next(iter(entry.addresses), None),
+                    "found_by": entry.found_by.value,
+                    "heard_s_ago": round(now - entry.heard_at, 1) if entry.linked_at is not None else None,
+                    "bytes_sent": session.bytes_sent if session is not None else 0,
+                    "bytes_received": session.bytes_received if session is not None else 0,
+                    "refusal": entry.refusal,
+                    "last_failure": entry.last_failure,
+                }
+            )
+        return rows
+
+    def _first_events(self) -> list[Event]:
+        found = [PeerFound(peer, (address,), FoundBy.BOOTSTRAP) for peer, address in self._bootstrap]
+        return [*found, Started(self.home.load_peers())]
+
+    def _doing(self, neighbours: int) -> str:
+        if self.role is not Role.NODE:
+            return f"introducing newcomers, {len(self.state.membership.view.linked())} linked"
+        what = "training"
+        if self.state.training_over:
+            what = f"training over after {self.state.steps} steps, gossiping"
+        return f"{what} alone: no neighbour yet" if not neighbours else f"{what} with {neighbours} neighbours"
+
+    async def _serve_control(self) -> None:
+        await serve_control(
+            self.home.path,
+            {
+                "status": lambda _: self.status(),
+                "peers": lambda _: self.peers(),
+                "stop": self._on_stop_command,
+            },
+        )
+
+    def _on_stop_command(self, _: Mapping[str, object]) -> dict[str, object]:
+        self.stop("asked to stop")
+        return {"stopping": True}
+
+    async def _browse(self) -> None:
+        announcement = Announcement(
+            self.transport.peer, self.network.network_id, self.hello.instance, tuple(self.transport.addresses())
+        )
+        mdns = Mdns(announcement, self._on_mdns)
+        async with mdns.running():
+            for warning in mdns.warnings:
+                self.notices.add(warning)
+                self._log("mdns", {"warning": warning})
+            await trio.sleep_forever()
+
+    def _on_mdns(self, peer: PeerId, addresses: tuple[str, ...], instance: int | None) -> None:
+        self.driver.tell_nowait(PeerFound(peer, addresses, FoundBy.MDNS, instance))
+
+    def _on_remember(self, peers: tuple[PeerRecord, ...]) -> None:
+        self.home.save_peers(peers)
+
+    def _on_report(self, report: Report) -> None:
+        self._journal.write(report.kind, report.fields, time.time())
+        self._log(report.kind, report.fields)
+        fields = report.fields
+        match report.kind:
+            case "identity-in-use":
+                self.notices.add(
+                    f"Another device runs with this node's identity ({fields['where']}): stop one of the two and "
+                    "give it an identity of its own."
+                )
+            case "identity-copied":
+                self.notices.add(f"Two devices run with the identity {fields['peer']}; the second one is refused.")
+            case "peer-refused":
+                self.notices.add(f"Refused {fields['peer']}: {fields['difference']}.")
+            case "neighbour-linked" if abs(float(fields["clock_skew_s"] or 0.0)) > CLOCK_SKEW_MAX_S:
+                self.notices.add(f"The clock of {fields['name']} differs from ours by {fields['clock_skew_s']} s.")
+
+
+def check_bootstrap(addresses: tuple[str, ...]) -> None:
+    """Raises ConfigError for the first bootstrap address that cannot be dialled as written."""
+    for text in addresses:
+        try:
+            parse_bootstrap(text)
+        except ConfigError as error:
+            raise ConfigError(f"bootstrap peer {text!r}: {error}") from error
+
+
+def default_home(root: Path, network: NetworkConfig, name: str) -> Path:
+    """State folder of one node or bootstrap peer below the user's state folder."""
+    return root / network.name / name

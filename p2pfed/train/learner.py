@@ -1,0 +1,211 @@
+"""ports.Learner with a real model: AdamW on LoRA factors, mixed with those of neighbours.
+
+AdamW's moments are kept over mixes: they describe the local gradient, which a mix moves little.
+A step whose loss or gradient is not finite changes nothing: factors and moments stay those of the last good
+step, the batch is passed over, and LearnerError (ExitCode.TRAINING) names its rows.
+A checkpoint is one safetensors file; after `load(save())` the next steps are bit-equal. No random state is in
+it, for a step draws nothing: no dropout, and the order of rows is a function of seed and epoch.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from p2pfed.config import NetworkConfig, NodeConfig
+from p2pfed.errors import ExitCode, LearnerError
+from p2pfed.ports import MixReport, Progress, StepReport
+from p2pfed.train.adapter import Adapter
+from p2pfed.train.base_model import BaseModel, base_folder, load_base, load_config, load_tokenizer, pick_device
+from p2pfed.train.base_model import compute_dtype as device_dtype
+from p2pfed.train.data import DataReport
+from p2pfed.train.examples import Cursor, Example, Tokenised, epoch_batches, tokenise
+from p2pfed.train.loop import collate, make_optimizer, optimizer_step
+from p2pfed.train.preflight import available_bytes, check_memory, memory_need
+from p2pfed.train.prompts import load_template
+
+CHECKPOINT_FORMAT = 1
+HEADER_BYTES_MAX = 64 * 2**20
+"""Of a checkpoint's JSON header: more than any adapter's names need, less than a damaged length asks for."""
+
+
+class LoraLearner:
+    """Call from one thread at a time. `base` is changed in place: it carries the factors from now on."""
+
+    def __init__(
+        self,
+        network: NetworkConfig,
+        base: BaseModel,
+        examples: Sequence[Example],
+        *,
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        self._network = network
+        self._base = base
+        self._examples = tuple(examples)
+        self._lengths = [len(example.ids) for example in self._examples]
+        self.adapter = Adapter(network, base.model)
+        if gradient_checkpointing:
+            _checkpoint_activations(self.adapter.model)
+        self._optimizer = make_optimizer(list(self.adapter.factors.values()), network.training)
+        self._steps = 0
+        self._examples_seen = 0
+        self._cursor = Cursor()
+        self._batches: tuple[int, list[list[int]]] | None = None
+
+    def progress(self) -> Progress:
+        return Progress(self._steps, self._examples_seen)
+
+    def fingerprint(self) -> Mapping[str, str]:
+        return {
+            "base": self._base.digest,
+            "tokenizer": self._base.tokenizer_digest,
+            "adapter": self.adapter.shapes_digest(),
+            "initial": self.adapter.seed_digest(),
+        }
+
+    def adapter_bytes(self) -> int:
+        return self.adapter.size()
+
+    def step(self) -> StepReport:
+        chosen = [self._examples[index] for index in self._next_batch()]
+        batch = collate(chosen, self._base.device)
+        try:
+            loss = optimizer_step(self.adapter.model, self._optimizer, batch, self._network.training, self._steps)
+        except torch.OutOfMemoryError as error:
+            raise LearnerError(
+                f"a step of {batch.tokens} tokens does not fit into the memory of {self._base.device}; "
+                "use gradient_checkpointing or a smaller training.batch_rows",
+                ExitCode.MEMORY,
+            ) from error
+        if not math.isfinite(loss):
+            lines = ", ".join(str(example.line) for example in chosen)
+            raise LearnerError(
+                f"step {self._steps + 1}: loss {loss} on data lines {lines}; the adapter is left as it was",
+                ExitCode.TRAINING,
+            )
+        self._steps += 1
+        self._examples_seen += len(chosen)
+        return StepReport(loss, len(chosen), sum(len(example.ids) for example in chosen))
+
+    def export(self) -> bytes:
+        return self.adapter.encode()
+
+    def admit(self, payload: bytes) -> None:
+        self.adapter.decode(payload)
+
+    def mix(self, payload: bytes, weight: float) -> MixReport:
+        distance = self.adapter.move_towards(self.adapter.decode(payload), weight)
+        return MixReport(distance, self.adapter.norm())
+
+    def save(self) -> bytes:
+        tensors: dict[str, torch.Tensor] = {}
+        for name, factor in self.adapter.factors.items():
+            tensors[f"factor.{name}"] = factor.detach()
+            state = self._optimizer.state.get(factor)
+            if state:
+                tensors[f"first.{name}"] = state["exp_avg"]
+                tensors[f"second.{name}"] = state["exp_avg_sq"]
+                tensors[f"updates.{name}"] = state["step"]
+        values = {
+            "format": CHECKPOINT_FORMAT,
+            "steps": self._steps,
+            "examples": self._examples_seen,
+            "epoch": self._cursor.epoch,
+            "position": self._cursor.position,
+            "network": self._network.network_id,
+        }
+        contiguous = {name: tensor.to("cpu").contiguous() for name, tensor in tensors.items()}
+        return save_tensors(contiguous, {"p2pfed": json.dumps(values, sort_keys=True)})
+
+    def load(self, checkpoint: bytes) -> None:
+        values, tensors = _read_checkpoint(checkpoint)
+        if values["network"] != self._network.network_id:
+            raise LearnerError(
+                f"checkpoint of network {values['network']}, this is {self._network.network_id}", ExitCode.CHECKPOINT
+            )
+        for name, factor in self.adapter.factors.items():
+            for kind in ("factor", "first", "second"):
+                tensor = tensors.get(f"{kind}.{name}")
+                if tensor is None and kind != "factor" and f"updates.{name}" not in tensors:
+                    continue
+                if tensor is None or tensor.shape != factor.shape or tensor.dtype != torch.float32:
+                    raise LearnerError(f"checkpoint does not fit this model at {kind}.{name}", ExitCode.CHECKPOINT)
+        self.adapter.assign({name: tensors[f"factor.{name}"] for name in self.adapter.factors})
+        self._optimizer.state.clear()
+        for name, factor in self.adapter.factors.items():
+            if f"updates.{name}" in tensors:
+                self._optimizer.state[factor] = {
+                    "step": tensors[f"updates.{name}"].clone(),
+                    "exp_avg": tensors[f"first.{name}"].to(factor.device, copy=True),
+                    "exp_avg_sq": tensors[f"second.{name}"].to(factor.device, copy=True),
+                }
+        self._steps, self._examples_seen = int(values["steps"]), int(values["examples"])
+        self._cursor = Cursor(int(values["epoch"]), int(values["position"]))
+
+    def _next_batch(self) -> list[int]:
+        if not self._examples:
+            raise LearnerError("this learner has no data to train on", ExitCode.DATA)
+        epoch = self._cursor.epoch
+        if self._batches is None or self._batches[0] != epoch:
+            seed, rows = self._network.adapter.seed, self._network.training.batch_rows
+            self._batches = epoch, epoch_batches(self._lengths, epoch, rows, seed)
+        batches = self._batches[1]
+        # The data may have shrunk since the checkpoint: then the epoch is over.
+        position = self._cursor.position if self._cursor.position < len(batches) else 0
+        following = position + 1
+        self._cursor = Cursor(epoch, following) if following < len(batches) else Cursor(epoch + 1, 0)
+        return batches[position]
+
+
+def open_learner(
+    network: NetworkConfig, node: NodeConfig, data: DataReport, *, cache: Path
+) -> tuple[LoraLearner, Tokenised]:
+    """A learner on this device's data, and which rows it could not use. Checks memory before it loads weights."""
+    device = pick_device(node.device)
+    folder = base_folder(network.model, cache=cache, offline=node.offline)
+    config = load_config(folder)
+    compute_bytes = torch.empty(0, dtype=device_dtype(device)).element_size()
+    need = memory_need(network, config, compute_bytes=compute_bytes, checkpointing=node.gradient_checkpointing)
+    check_memory(need, available_bytes(device), network.model.base)
+    tokens_max = min(network.model.sequence_tokens_max, config.max_position_embeddings)
+    template = load_template(network.model.prompt)
+    tokenised = tokenise(data.rows, data.lines, load_tokenizer(folder), template, tokens_max)
+    base = load_base(network.model, folder, cache=cache, device=device)
+    learner = LoraLearner(network, base, tokenised.examples, gradient_checkpointing=node.gradient_checkpointing)
+    return learner, tokenised
+
+
+def _read_checkpoint(checkpoint: bytes) -> tuple[dict[str, str | int], dict[str, torch.Tensor]]:
+    try:
+        length = int.from_bytes(checkpoint[:8], "little")
+        if length > min(HEADER_BYTES_MAX, len(checkpoint)):
+            raise ValueError(f"header of {length} bytes")
+        values = json.loads(json.loads(checkpoint[8 : 8 + length])["__metadata__"]["p2pfed"])
+        if values["format"] != CHECKPOINT_FORMAT:
+            raise ValueError(f"format {values['format']}, this version reads {CHECKPOINT_FORMAT}")
+        for name in ("steps", "examples", "epoch", "position"):
+            if type(values[name]) is not int or values[name] < 0:
+                raise ValueError(f"{name} {values[name]!r}")
+        return values, load_tensors(checkpoint)
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise LearnerError(
+            f"checkpoint is damaged: {' '.join(str(error).split())[:120]}", ExitCode.CHECKPOINT
+        ) from error
+
+
+def _checkpoint_activations(model: object) -> None:
+    """Recompute instead of remember. transformers does so only in training mode, where dropout would act too."""
+    base = model.get_base_model()  # type: ignore[attr-defined]
+    base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    base.train()
+    for module in base.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        elif hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.0
