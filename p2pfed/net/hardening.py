@@ -36,6 +36,8 @@ from p2pfed.errors import ExitCode, LocalError
 log = logging.getLogger("p2pfed.net")
 
 LIBP2P_VERSION = "0.8.1"
+APPLIED = "hardened_by_p2pfed"
+"""Mark on the patched module: patches are the process's state, not ours."""
 WINDOW_WAIT_S = 60.0
 """A receiver may stop reading while it merges or waits for its disk; 5 s was measured to be too short."""
 WINDOW_WAIT_ORIGINAL_S = 5.0
@@ -61,8 +63,9 @@ def apply() -> None:
             f"run: pip install libp2p=={LIBP2P_VERSION}",
             ExitCode.EXTRA_MISSING,
         )
-    if hasattr(yamux.Yamux._write_frame, "__wrapped__"):
+    if hasattr(yamux, APPLIED):
         return
+    setattr(yamux, APPLIED, True)
     write_frames_whole()
     forget_unopened_streams()
     read_streams_whole()

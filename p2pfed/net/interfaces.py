@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import psutil
 
+from p2pfed.errors import ExitCode, LocalError
+
 BRIDGE_PREFIXES = ("docker", "br-", "veth", "virbr", "podman", "cni", "lxc", "lxd")
 """Inside of one machine: nobody else can reach an address there."""
 
@@ -43,3 +45,20 @@ def concrete_hosts(host: str) -> tuple[str, ...]:
     all_of_version = [i for i in usable_interfaces() if i.address.version == wanted.version]
     outside = [i for i in all_of_version if not i.loopback]
     return tuple(str(i.address) for i in outside or all_of_version)
+
+
+def probe_port(host: str, port: int) -> None:
+    """Raises LocalError(PORT) where this device cannot listen there.
+
+    libp2p listens with SO_REUSEPORT: a second process would take half of our connections without an error.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise LocalError(
+                f"cannot listen on {host} port {port} ({error.strerror}); stop the other program or choose another port",
+                ExitCode.PORT,
+            ) from error

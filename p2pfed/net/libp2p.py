@@ -5,7 +5,6 @@ remembers. Who may connect is asked inside the Noise handshake, both ways. Every
 """
 
 import logging
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import cast
@@ -46,7 +45,7 @@ from p2pfed.errors import ConfigError, ExitCode, LocalError, P2pfedError, Protoc
 from p2pfed.net.address import Address, parse_address
 from p2pfed.net.framing import FrameBuffer, encode
 from p2pfed.net.identity import Identity
-from p2pfed.net.interfaces import concrete_hosts
+from p2pfed.net.interfaces import concrete_hosts, probe_port
 from p2pfed.ports import Link, PeerId
 
 log = logging.getLogger("p2pfed.net")
@@ -94,9 +93,9 @@ class _GatedNoise(NoiseTransport):
 class Libp2pLink:
     """ports.Link over one libp2p stream. Its closing is finished by the transport's nursery."""
 
-    def __init__(self, stream: NetStream, address: str, outbound: bool, nursery: trio.Nursery) -> None:
+    def __init__(self, stream: NetStream, address: str, outbound: bool, spawn: Callable[..., None]) -> None:
         self._stream = stream
-        self._nursery = nursery
+        self._spawn = spawn
         self._buffer = FrameBuffer()
         self._send_lock = trio.Lock()
         self._receiving: trio.CancelScope | None = None
@@ -144,7 +143,7 @@ class Libp2pLink:
         if self._lost is None:
             self._lost = "it was closed by this side"
             self._stop_receiving()
-            self._nursery.start_soon(self._finish)
+            self._spawn(self._finish)
 
     def _check(self) -> None:
         if self._lost is not None:
@@ -154,7 +153,7 @@ class Libp2pLink:
         if self._lost is None:
             self._lost = reason
             self._stop_receiving()
-            self._nursery.start_soon(_reset, self._stream)
+            self._spawn(_reset, self._stream)
 
     def _stop_receiving(self) -> None:
         if self._receiving is not None:
@@ -222,7 +221,7 @@ class Libp2pTransport:
     @asynccontextmanager
     async def _run(self) -> AsyncIterator[None]:
         for address in self._listen:
-            _probe_port(address)
+            probe_port(address.host, address.port)
         failure: Exception | None = None
         async with self._host.run([Multiaddr(str(a)) for a in self._listen]), trio.open_nursery() as self._nursery:
             try:
@@ -233,6 +232,7 @@ class Libp2pTransport:
             finally:
                 with trio.CancelScope(shield=True):
                     self._nursery.cancel_scope.cancel()
+                    self._nursery = None
                     self._addresses = ()
                     await self._close()
         if failure is not None:
@@ -258,7 +258,7 @@ class Libp2pTransport:
         if peer is None:
             return await self._dial(None, target)
         while True:
-            live = [c for c in self._connections(peer) if not c.is_closed and not c.muxed_conn.is_closed]
+            live = [c for c in self._connections(peer) if not c.is_closed and c.muxed_conn.is_established]
             if live:
                 return live[-1]
             if peer not in self._dialling:
@@ -308,14 +308,17 @@ class Libp2pTransport:
                 done = True
                 return stream
         finally:
-            if stream is not None and not done and self._nursery is not None:
-                self._nursery.start_soon(_reset, stream)
+            if stream is not None and not done:
+                self._spawn(_reset, stream)
 
     def _link(self, stream: NetStream, outbound: bool) -> Libp2pLink:
-        if self._nursery is None:
-            raise TransportError("this transport is not running")
         assert stream.swarm_conn is not None
-        return Libp2pLink(stream, _remote_address(stream.swarm_conn), outbound, self._nursery)
+        return Libp2pLink(stream, _remote_address(stream.swarm_conn), outbound, self._spawn)
+
+    def _spawn(self, function: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        """What ends a stream outlives its caller, not this transport; afterwards there is nothing to end."""
+        if self._nursery is not None:
+            self._nursery.start_soon(function, *arguments)
 
     def _find_addresses(self) -> tuple[str, ...]:
         found: dict[str, None] = {}
@@ -363,20 +366,6 @@ def _listen_address(text: str) -> Address:
     if address.kind.startswith("dns") or address.peer is not None:
         raise ConfigError(f"listen address {text!r} is not of the form /ip4/HOST/tcp/PORT or /ip6/HOST/tcp/PORT")
     return address
-
-
-def _probe_port(address: Address) -> None:
-    """libp2p listens with SO_REUSEPORT: a second process would take half of our connections without an error."""
-    family = socket.AF_INET6 if address.kind == "ip6" else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address.host, address.port))
-        except OSError as error:
-            raise LocalError(
-                f"cannot listen on {address} ({error.strerror}); stop the other program or choose another port",
-                ExitCode.PORT,
-            ) from error
 
 
 def _remote_address(connection: SwarmConn) -> str:

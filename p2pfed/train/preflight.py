@@ -72,7 +72,7 @@ def check_memory(need: MemoryNeed, available: int, base: str) -> None:
         raise LearnerError(
             f"training {base} needs about {_gib(need.total)} (weights {_gib(need.weights)}, adapter "
             f"{_gib(need.adapter)}, activations {_gib(need.activations + need.logits)}), but {_gib(available)} is "
-            "available; gradient_checkpointing or a smaller training.batch_rows or model.sequence_tokens_max needs less",
+            "available; gradient_checkpointing, or a smaller batch_rows or sequence_tokens_max, needs less",
             ExitCode.MEMORY,
         )
 
