@@ -37,5 +37,6 @@ class Library:
         return version is not None and all(index < len(version.parts) for index in parts)
 
     def pin(self, digest: bytes, now: float) -> None:
+        self._pinned_until = {pinned: until for pinned, until in self._pinned_until.items() if until > now}
         if digest in self._kept and (digest in self._pinned_until or len(self._pinned_until) < PINS_MAX):
             self._pinned_until[digest] = now + PIN_S
