@@ -13,6 +13,7 @@ Blocking, so that no event loop is imposed: a peer runs trio in a thread of its 
 
 import functools
 import logging
+import os
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -27,14 +28,15 @@ from p2pfed.bootstrap import run_bootstrap
 from p2pfed.config import NetworkConfig, NodeConfig
 from p2pfed.config_file import dump_network, load_network, load_node
 from p2pfed.control import ask, socket_path
-from p2pfed.errors import ExitCode, LocalError, P2pfedError
+from p2pfed.errors import ExitCode, LocalError, P2pfedError, RemoteError
 from p2pfed.journal import Entry, read_journal
 from p2pfed.node import run_node
 from p2pfed.ports import Learner, MixReport, Progress, StepReport
 from p2pfed.presets import create_network
-from p2pfed.runtime import Log, Runtime, one_error
+from p2pfed.runtime import JOURNAL_NAME, Log, Runtime, one_error
 from p2pfed.snapshot.collect import collect
 from p2pfed.snapshot.peft_folder import Snapshot, write_peft_folder
+from p2pfed.wire.tensors import pack_tensors, unpack_tensors
 
 __all__ = [
     "Bootstrap",
@@ -47,16 +49,19 @@ __all__ = [
     "NodeConfig",
     "P2pfedError",
     "Progress",
+    "RemoteError",
     "Snapshot",
     "StepReport",
-    "ask",
     "create_network",
     "dump_network",
+    "events_of",
     "load_network",
     "load_node",
-    "read_journal",
-    "socket_path",
+    "pack_tensors",
+    "peers_of",
+    "status_of",
     "take_snapshot",
+    "unpack_tensors",
 ]
 
 STOP_S = 10.0
@@ -248,6 +253,23 @@ def take_snapshot(
         )
     )
     return write_peft_folder(network, collection, out)
+
+
+def status_of(home: Path | str) -> dict[str, Any]:
+    """Status of the peer that runs with that state folder, in another process. Raises LocalError (not running)."""
+    status: dict[str, Any] = ask(socket_path(Path(home), os.environ), "status")
+    return status
+
+
+def peers_of(home: Path | str) -> list[dict[str, Any]]:
+    """The peers that peer knows. Raises LocalError (not running)."""
+    rows: list[dict[str, Any]] = ask(socket_path(Path(home), os.environ), "peers")
+    return rows
+
+
+def events_of(home: Path | str) -> Iterator[Entry]:
+    """The event log in that state folder, oldest first; the peer need not run."""
+    return read_journal(Path(home) / JOURNAL_NAME)
 
 
 def _run(main: Callable[[], Awaitable[Any]]) -> Any:

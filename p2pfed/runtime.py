@@ -4,7 +4,6 @@
 enter the program here and there, and nowhere below.
 """
 
-import ipaddress
 import os
 import random
 import secrets
@@ -25,11 +24,12 @@ from p2pfed.core.messages import PROTOCOL_VERSION, Hello, PeerRecord, Role
 from p2pfed.core.peer import PeerSettings, PeerState
 from p2pfed.errors import P2pfedError
 from p2pfed.journal import Journal
-from p2pfed.net.address import parse_address, parse_bootstrap
+from p2pfed.net.address import parse_bootstrap
 from p2pfed.net.driver import Driver
 from p2pfed.ports import Learner, PeerId, Transport
 from p2pfed.store import Home
 
+JOURNAL_NAME = "events.jsonl"
 NOTICES_MAX = 8
 """Sentences kept for `status`: what an operator should act on, newest last."""
 CLOCK_SKEW_MAX_S = 3600.0
@@ -72,7 +72,7 @@ class Runtime:
         self._settings = settings
         self._learner = learner
         self._log = log
-        self._journal = Journal(home.path / "events.jsonl")
+        self._journal = Journal(home.path / JOURNAL_NAME)
         self._started_at = time.monotonic()
         self._rng = random.Random(secrets.randbits(64))
         self.name = config.name or f"{role.value}-{transport.peer[-6:]}"
@@ -230,19 +230,17 @@ class Runtime:
     async def _browse(self) -> None:
         from p2pfed.net.discovery import Announcement, MdnsDiscovery  # zeroconf, only where it is used
 
-        announcement = Announcement(
-            self.transport.peer, self.network.network_id, self.hello.instance, tuple(self.transport.addresses())
-        )
-        # A peer that listens on loopback alone is looked for there too: several nodes on one machine.
-        loopback = all(ipaddress.ip_address(parse_address(text).host).is_loopback for text in announcement.addresses)
-        mdns = MdnsDiscovery(announcement, self._on_mdns, loopback)
+        addresses = tuple(self.transport.addresses())
+        announcement = Announcement(self.transport.peer, self.network.network_id, self.hello.instance, addresses)
+        only_here = all(address.startswith("/ip4/127.") for address in addresses)
+        mdns = MdnsDiscovery(announcement, self._on_mdns, loopback=only_here)
         async with mdns.running():
             for warning in mdns.warnings:
                 self.notices.add(warning)
                 self._log("mdns", {"warning": warning})
             await trio.sleep_forever()
 
-    def _on_mdns(self, peer: PeerId, addresses: tuple[str, ...], instance: int | None) -> None:
+    def _on_mdns(self, peer: PeerId, addresses: tuple[str, ...], instance: int) -> None:
         self.driver.tell_nowait(PeerFound(peer, addresses, FoundBy.MDNS, instance))
 
     def _on_remember(self, peers: tuple[PeerRecord, ...]) -> None:

@@ -26,8 +26,8 @@ app = typer.Typer(
     help="Run a bootstrap peer: it introduces newcomers to each other, never trains and needs no torch.",
 )
 
-PORT = 4788
-"""A fixed one, so that the address given to others stays; not in IANA's list, not libp2p's usual 4001."""
+PORT = 4001
+"""A fixed one, so that the address given to others stays; the usual one of libp2p."""
 LISTEN = f"/ip4/0.0.0.0/tcp/{PORT}"
 
 
@@ -51,10 +51,10 @@ def start(
 ) -> None:
     """Print the address to hand out, then introduce newcomers until Ctrl-C, SIGTERM or [cyan]bootstrap stop[/cyan].
 
-    It listens on port 4788 unless told otherwise. Keep the state folder: with it goes its identity, and so its address.
+    It listens on port 4001 unless told otherwise. Keep the state folder: with it goes its identity, and so its address.
 
     Example: [cyan]p2pfed bootstrap start --network network.toml
-    --public-address /dns4/peers.example.org/tcp/4788[/cyan]
+    --public-address /dns4/peers.example.org/tcp/4001[/cyan]
     """
     from dataclasses import replace
 

@@ -16,7 +16,6 @@ app = typer.Typer(
     help="Define a network: one file that everybody who joins has. Its contents make the network id.",
 )
 
-FILE_NAME = "network.toml"
 NetworkFile = Annotated[Path, typer.Argument(metavar="FILE", help="A network.toml.", show_default=False)]
 
 
@@ -31,7 +30,7 @@ def create(
             "a hub id (owner/name), or a local folder.",
         ),
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where to put network.toml.")] = Path(),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where to put NAME.toml.")] = Path(),
     bootstrap: Annotated[
         list[str] | None,
         typer.Option(metavar="MULTIADDR", help="A peer newcomers try first (/ip4/../tcp/../p2p/..); may be repeated."),
@@ -47,7 +46,7 @@ def create(
     ] = None,
     output: FormatOption = Format.TEXT,
 ) -> None:
-    """Write network.toml, every key with a comment. Never overwrites.
+    """Write NAME.toml, every key with a comment. Never overwrites.
 
     Edit it before you give it away: any change but that of [bold]bootstrap[/bold] makes another network.
 
@@ -70,7 +69,7 @@ def create(
         steps_between_swaps=steps_between_swaps,
     )
     text = dump_network(network)
-    path = out / FILE_NAME
+    path = out / f"{name}.toml"
     try:
         out.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
