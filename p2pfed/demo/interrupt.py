@@ -5,6 +5,7 @@ writing a file) is completed and noted before the demo ends, so nothing is ever 
 """
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -52,7 +53,7 @@ class Interrupt:
             left = end - time.monotonic()
             if left <= 0:
                 return
-            time.sleep(min(PAUSE_S, left))
+            threading.Event().wait(min(PAUSE_S, left))
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self.by = signal.Signals(number).name

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,11 +118,11 @@ class Family:
         for child in asked:
             child.stopping = True
             _signal(child, signal.SIGTERM)
-        _wait(lambda: not any(child.running for child in asked), within_s)
+        _await_ends(asked, within_s)
         killed = [child for child in asked if child.running]
         for child in killed:
             _signal(child, signal.SIGKILL)
-        _wait(lambda: not any(child.running for child in killed), KILL_S)
+        _await_ends(killed, KILL_S)
         return tuple(child.name for child in killed)
 
     def __enter__(self) -> Self:
@@ -139,10 +139,11 @@ def _signal(child: Child, number: signal.Signals) -> None:
         os.killpg(child.process.pid, number)
 
 
-def _wait(done: Callable[[], bool], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not done() and time.monotonic() < end:
-        time.sleep(0.02)
+def _await_ends(children: Sequence[Child], within_s: float) -> None:
+    end = time.monotonic() + within_s
+    for child in children:
+        with suppress(subprocess.TimeoutExpired):
+            child.process.wait(max(0.0, end - time.monotonic()))
 
 
 def children_cpu_s() -> float:
