@@ -118,7 +118,7 @@ def test_compact_cuts_long_texts() -> None:
     found = render(load_template("p2pfed-compact/1"), row, words)
     assert "i0 " in found.prompt and "i39 ... i80 " in found.prompt and "i99\n" in found.prompt
     assert "r59 ... r70" in found.prompt
-    assert found.completion == " ".join(["word"] * 40) + " [RESULT] 1"
+    assert found.completion == " ".join(["word"] * 20) + " [RESULT] 1"
 
 
 def test_a_row_without_verdict_has_no_completion() -> None:
@@ -134,6 +134,8 @@ def test_cut_middle_leaves_short_texts() -> None:
 def test_first_sentences() -> None:
     assert first_sentences("One two. Three four! Five six?", 4, words) == "One two. Three four!"
     assert first_sentences("One two three four five.", 3, words) == "One two three"
+    assert first_sentences("One two three four, five six; seven eight.", 7, words) == "One two three four, five six"
+    assert first_sentences("One, two three four five six seven.", 6, words) == "One, two three four five six"
 
 
 def test_the_wrong_mode_is_named() -> None:
