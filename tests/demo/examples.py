@@ -44,8 +44,8 @@ def report(consensus: tuple[int, ...] = (4, 4, 4, 4, 4)) -> Report:
         for trade in TRADES
     )
     baselines = (
-        Baseline("always 3, the commonest score", 1.2, dict.fromkeys(TRADES, 1.2), (0, 0, 20, 0, 0)),
-        Baseline("mean score of the trade", 1.19, dict.fromkeys(TRADES, 1.19), (0,) * 5),
+        Baseline("always 3 (the commonest)", 1.2, dict.fromkeys(TRADES, 1.2), (0, 0, 20, 0, 0)),
+        Baseline("the trade's mean score", 1.19, dict.fromkeys(TRADES, 1.19), (0,) * 5),
     )
     return Report(
         version="0.1.0",

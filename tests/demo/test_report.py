@@ -56,7 +56,7 @@ def test_page_is_well_formed_and_loads_nothing() -> None:
 def test_page_holds_the_numbers() -> None:
     text = page(report())
     assert "4.50 → 2.50" in text
-    for each in ("always 3, the commonest score", "greenhouse alone", "found each other by mDNS"):
+    for each in ("always 3 (the commonest)", "greenhouse alone", "found each other by mDNS"):
         assert each in text
     found = re.search(r"const figures=(\{.*?\});\n?const dark", text, re.DOTALL)
     assert found is not None
@@ -76,17 +76,17 @@ def test_one_score_for_everything_is_said_prominently() -> None:
     assert warnings(report()) == ()
     one_sided = report(consensus=(0, 0, 19, 1, 0))
     assert len(warnings(one_sided)) == 1
-    assert "gives a 3 in 95% of its verdicts" in warnings(one_sided)[0]
+    assert warnings(one_sided)[0].startswith("Consensus gives a 3 in 95% of its verdicts")
     assert "class='warning'" in page(one_sided) and "class='warning'" not in page(report())
     console = Console(record=True, width=140, file=Path("/dev/null").open("w"))  # noqa: SIM115
     print_report(one_sided, console, (Path("out/report.html"),))
     text = console.export_text()
     assert "gives a 3 in 95% of its verdicts" in text
-    assert "consensus" in text and "always 3, the commonest score" in text and "out/report.html" in text
+    assert "consensus" in text and "always 3 (the commonest)" in text and "out/report.html" in text
 
 
 def test_limits_name_who_answers_unread() -> None:
-    assert "mean score of the trade" in limits(report()) and "1.19" in limits(report())
+    assert "the trade's mean score" in limits(report()) and "1.19" in limits(report())
 
 
 def test_json_is_whole() -> None:
@@ -114,7 +114,7 @@ def test_baselines_read_only_training_scores() -> None:
         TradeData("b", here, here, (5, 5), (5, 4)),
     )
     constant, mean = baselines(data)
-    assert constant.name == "always 1, the commonest score"
+    assert constant.name == "always 1 (the commonest)"
     assert constant.mae == pytest.approx((0 + 4 + 4 + 3) / 4)
     assert constant.trades == {"a": 2.0, "b": 3.5}
     assert constant.histogram == (4, 0, 0, 0, 0)
