@@ -280,7 +280,7 @@ _HISTOGRAM = (
     "What scores the consensus gave, next to the experts'. Tap a name in the legend to see the nodes trained alone."
 )
 _ERRORS = (
-    "How far the scores are off: lower is better. Grey bars read nothing at all: whoever does not clearly beat them has "
+    "How far the scores are off: lower is better. Grey bars read nothing at all: who does not clearly beat them has "
     "not shown that it can judge."
 )
 
