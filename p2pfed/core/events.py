@@ -101,12 +101,22 @@ class MessageReceived:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """The local steps asked for are done and `version` is published. Totals count from this node's first start."""
+    """The local steps asked for are done and `version` is published. Totals count from this node's first start.
+
+    `loss` is smoothed; None before the first step of this run.
+    """
 
     version: Version
     steps: int
     examples: int
-    loss: float
+    loss: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepSkipped:
+    """A local step gave no finite loss and changed nothing."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +156,7 @@ Event = (
     | LinkDown
     | MessageReceived
     | Trained
+    | StepSkipped
     | Admitted
     | Mixed
     | TimerFired

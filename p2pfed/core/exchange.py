@@ -8,13 +8,14 @@ One at a time, because a node that mixes with two partners from one version woul
 
 import random
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from p2pfed.core import mixing
 from p2pfed.core.events import Admit, Effect, Forget, LinkId, Mix, Report, Send, SetTimer, Timer, TimerKind
 from p2pfed.core.messages import (
     DeclineReason,
     Part,
+    PartMissing,
     SwapAbort,
     SwapAccept,
     SwapCommit,
@@ -28,8 +29,11 @@ from p2pfed.core.statistics import SwapStatistics
 from p2pfed.core.transfer import Fetch
 from p2pfed.ports import PeerId
 
-STALL_S = 30.0
-"""A swap without any progress for so long is given up: what a dead link takes to be noticed and dialled again."""
+STALL_S = 45.0
+"""A swap without any progress for so long is given up: what a dead link takes to be noticed (35 s) and dialled
+again, and longer than one part at 64 kbit/s takes."""
+SERVE_STALL_S = 120.0
+"""The same for whoever holds all and waits for its partner's last window of parts: 2 MiB at 140 kbit/s."""
 RETRY_AFTER_S = 1.0
 """Told to an asker while busy: the order of one swap on a LAN."""
 ENDED_KEPT = 32
@@ -50,6 +54,8 @@ class Swap:
     admitted: bool = False
     peer_ready: bool = False
     committed: bool = False
+    asked: dict[int, None] = field(default_factory=dict)
+    """Parts of the own version that the partner has asked for."""
 
 
 class Exchange:
@@ -62,16 +68,26 @@ class Exchange:
         self.swap: Swap | None = None
         self._mixing: int | None = None
         self._ended: OrderedDict[tuple[PeerId, int], bool] = OrderedDict()
+        self._stall_timer_pending = False
 
     @property
     def busy(self) -> bool:
         return self.swap is not None or self._mixing is not None
 
+    @property
+    def ended_kept(self) -> int:
+        """How many ended swaps are remembered."""
+        return len(self._ended)
+
     def begin(self, peer: PeerId, link: LinkId, own: Version, now: float) -> list[Effect]:
         assert not self.busy
         self.swap = Swap(self._rng.getrandbits(53), peer, True, own, now)
         self._statistics.begun += 1
-        return [Send(link, SwapOffer(self.swap.number, own)), self._stall_timer(self.swap)]
+        return [
+            Send(link, SwapOffer(self.swap.number, own)),
+            *self._stall_timer(now),
+            Report("swap-begun", {"peer": peer}),
+        ]
 
     def on_offer(self, peer: PeerId, link: LinkId, offer: SwapOffer, own: Version | None, now: float) -> list[Effect]:
         """Answer an offer. `own` None: nothing published yet, or stopping."""
@@ -81,6 +97,7 @@ class Exchange:
         if swap is not None and swap.peer == peer and swap.initiator and swap.fetch is None:
             if self._peer < peer:
                 return []  # crossing offers: the smaller id's stands, they will accept ours
+            self._statistics.declined += 1
             self.swap = swap = None
         if own is None:
             return [Send(link, SwapDecline(offer.swap, DeclineReason.NOT_READY, RETRY_AFTER_S))]
@@ -91,7 +108,7 @@ class Exchange:
             return [Send(link, SwapDecline(offer.swap, DeclineReason.SIZE, 3600.0)), problem]
         self.swap = Swap(offer.swap, peer, False, own, now, Fetch(offer.version))
         self._statistics.answered += 1
-        effects: list[Effect] = [Send(link, SwapAccept(offer.swap, own)), self._stall_timer(self.swap)]
+        effects: list[Effect] = [Send(link, SwapAccept(offer.swap, own)), *self._stall_timer(now)]
         return effects + self._start_fetch(self.swap, link)
 
     def on_accept(self, peer: PeerId, link: LinkId, accept: SwapAccept, now: float) -> list[Effect]:
@@ -110,30 +127,47 @@ class Exchange:
         if swap is None or swap.peer != peer or swap.fetch is None or swap.fetch.version.digest != part.digest:
             return []  # late part of a swap given up
         effects = swap.fetch.on_part(link, part)
-        swap.progress_at = now
+        if effects:
+            swap.progress_at = now  # a part that was held already is none
         return effects + self._admit_if_complete(swap)
 
-    def on_admitted(self, digest: bytes, problem: str | None, link: LinkId | None, now: float) -> list[Effect]:
-        """The learner's verdict. `link` None: no link at present, `resume` will tell."""
+    def on_part_asked(self, peer: PeerId, digest: bytes, indexes: tuple[int, ...], now: float) -> None:
+        """The partner still fetches: progress, where it asks for parts it has not asked for before."""
         swap = self.swap
-        if swap is None or swap.fetch is None or swap.fetch.version.digest != digest or not swap.admitting:
+        if swap is None or swap.peer != peer or swap.own.digest != digest:
+            return
+        known = len(swap.asked)
+        swap.asked.update(dict.fromkeys(indexes))
+        if len(swap.asked) > known:
+            swap.progress_at = now
+
+    def on_part_missing(self, peer: PeerId, missing: PartMissing, link: LinkId) -> list[Effect]:
+        swap = self.swap
+        if swap is None or swap.peer != peer or swap.fetch is None or swap.fetch.version.digest != missing.digest:
+            return []  # late word of a swap given up
+        return self.abort("partner dropped its version", link)
+
+    def awaits(self, digest: bytes) -> bool:
+        """True while the learner looks at this version for the swap under way."""
+        swap = self.swap
+        return swap is not None and swap.admitting and swap.fetch is not None and swap.fetch.version.digest == digest
+
+    def on_admitted(self, digest: bytes, link: LinkId | None, now: float) -> list[Effect]:
+        """The learner found nothing wrong. `link` None: no link at present, `resume` will tell."""
+        swap = self.swap
+        if swap is None or not self.awaits(digest):
             return []
-        swap.admitting, swap.progress_at = False, now
-        if problem is not None:
-            self._statistics.faults += 1
-            return [
-                Report("version-refused", {"peer": swap.peer, "problem": problem}),
-                *self.abort(f"version refused: {problem}", link),
-            ]
-        swap.admitted = True
+        swap.admitting, swap.admitted, swap.progress_at = False, True, now
         effects: list[Effect] = [Send(link, SwapReady(swap.number))] if link is not None else []
         return effects + self._commit_if_ready(swap, link)
 
     def on_ready(self, peer: PeerId, link: LinkId, ready: SwapReady, now: float) -> list[Effect]:
         swap = self._current(peer, ready.swap)
         if swap is None:
-            return [Send(link, SwapAbort(ready.swap, "no such swap"))]
-        swap.peer_ready, swap.progress_at = True, now
+            mixed = self._ended.get((peer, ready.swap), False)
+            return [] if mixed else [Send(link, SwapAbort(ready.swap, "no such swap"))]
+        if not swap.peer_ready:
+            swap.peer_ready, swap.progress_at = True, now
         return self._commit_if_ready(swap, link)
 
     def on_commit(self, peer: PeerId, link: LinkId, commit: SwapCommit, now: float) -> list[Effect]:
@@ -172,25 +206,25 @@ class Exchange:
             return []
         if swap.initiator and swap.fetch is None:
             return [Send(link, SwapOffer(swap.number, swap.own))]
-        effects: list[Effect] = []
-        if swap.admitted:
-            effects.append(Send(link, SwapReady(swap.number)))
-        elif swap.fetch is not None and not swap.admitting:
-            effects += swap.fetch.resume(link)
         if swap.committed:
-            effects.append(Send(link, SwapCommit(swap.number)))
-        return effects
+            return [Send(link, SwapCommit(swap.number))]
+        if swap.admitted:
+            return [Send(link, SwapReady(swap.number))]
+        return swap.fetch.resume(link) if swap.fetch is not None and not swap.admitting else []
 
-    def on_stall_timer(self, number: int, link: LinkId | None, now: float) -> list[Effect]:
+    def on_stall_timer(self, link: LinkId | None, now: float) -> list[Effect]:
+        """`link` None: the partner is not reachable at present."""
+        self._stall_timer_pending = False
         swap = self.swap
-        if swap is None or swap.number != number:
+        if swap is None:
             return []
-        if now - swap.progress_at < STALL_S and not swap.admitting:
-            return [self._stall_timer(swap)]
         if swap.admitting:
             swap.progress_at = now  # our own learner is at work, the peer is not to blame
-            return [self._stall_timer(swap)]
-        return self.abort(f"no progress for {STALL_S:.0f} s", link)
+        waits_for_partner = swap.admitted and not swap.peer_ready and link is not None
+        limit_s = SERVE_STALL_S if waits_for_partner else STALL_S
+        if now < swap.progress_at + limit_s:
+            return self._stall_timer(min(now, swap.progress_at + limit_s - STALL_S))
+        return self.abort(f"no progress for {limit_s:.0f} s", link)
 
     def abort(self, reason: str, link: LinkId | None) -> list[Effect]:
         """Give the swap up and tell the partner where a link stands."""
@@ -247,5 +281,9 @@ class Exchange:
             effects.append(Forget(swap.fetch.version.digest))
         return effects + self._end(swap, swap.committed)
 
-    def _stall_timer(self, swap: Swap) -> SetTimer:
-        return SetTimer(Timer(TimerKind.SWAP_STALL, str(swap.number)), swap.progress_at + STALL_S)
+    def _stall_timer(self, since: float) -> list[Effect]:
+        """One at a time for all swaps: it looks at whichever is under way when it fires."""
+        if self._stall_timer_pending:
+            return []
+        self._stall_timer_pending = True
+        return [SetTimer(Timer(TimerKind.SWAP_STALL), since + STALL_S)]

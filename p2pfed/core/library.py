@@ -17,6 +17,11 @@ class Library:
         self._kept: dict[bytes, Version] = {}
         self._pinned_until: dict[bytes, float] = {}
 
+    @property
+    def pins(self) -> int:
+        """How many versions are held for observers."""
+        return len(self._pinned_until)
+
     def publish(self, version: Version, in_swap: bytes | None, now: float) -> list[Effect]:
         self.current = version
         self._kept[version.digest] = version
@@ -32,5 +37,6 @@ class Library:
         return version is not None and all(index < len(version.parts) for index in parts)
 
     def pin(self, digest: bytes, now: float) -> None:
+        self._pinned_until = {pinned: until for pinned, until in self._pinned_until.items() if until > now}
         if digest in self._kept and (digest in self._pinned_until or len(self._pinned_until) < PINS_MAX):
             self._pinned_until[digest] = now + PIN_S

@@ -69,6 +69,7 @@ class Rivals:
 
     older: LinkId
     newer: LinkUp
+    doubted_until: float
 
 
 class Membership:
@@ -89,6 +90,11 @@ class Membership:
     def neighbours(self) -> list[PeerEntry]:
         """Linked peers that train, in the order they were met."""
         return [entry for entry in self.view.linked() if entry.role is Role.NODE]
+
+    @property
+    def links(self) -> dict[LinkId, PeerId]:
+        """The links that count, one a peer."""
+        return dict(self._by_link)
 
     def peer_of(self, link: LinkId) -> PeerId | None:
         return self._by_link.get(link)
@@ -172,10 +178,13 @@ class Membership:
         if entry is None:
             return []
         entry.heard_at = now
-        rivals = self._rivals.get(entry.peer)
-        if rivals is None or rivals.older != link:
+        return self._copied(entry)
+
+    def _copied(self, entry: PeerEntry) -> list[Effect]:
+        """The doubted link is alive: two devices use this identity. Both are told, the newer has to go."""
+        rivals = self._rivals.pop(entry.peer, None)
+        if rivals is None:
             return []
-        del self._rivals[entry.peer]
         return [
             Send(rivals.older, IdentityInUse(rivals.newer.hello.instance)),
             Send(rivals.newer.link, IdentityInUse(entry.instance or 0)),
@@ -198,7 +207,7 @@ class Membership:
                 entries = [self.view.found(record.peer, record.addresses, FoundBy.PEERS) for record in peers]
                 return self._dial([entry for entry in entries if entry is not None], now)
             case Goodbye(reason=reason):
-                return self._goodbye(peer, link, reason)
+                return self._goodbye(peer, link, reason, now)
             case IdentityInUse():
                 return self._conflict(f"{peer} is linked to both")
         return None
@@ -206,7 +215,8 @@ class Membership:
     def on_probe_over(self, link: LinkId, now: float) -> list[Effect]:
         """The doubted link did not answer: it is dead, the newer one takes its place."""
         peer = self._by_link.get(link)
-        if peer is None or peer not in self._rivals or self._rivals[peer].older != link:
+        rivals = self._rivals.get(peer) if peer is not None else None
+        if rivals is None or rivals.older != link or now < rivals.doubted_until:
             return []
         return [CloseLink(link, "silent after a restart"), *self.on_link_down(link, "restarted", False, now)]
 
@@ -283,26 +293,31 @@ class Membership:
         if event.hello.instance != entry.instance:
             if entry.peer in self._rivals:
                 return [CloseLink(event.link, "one doubted link at a time")]
-            self._rivals[entry.peer] = Rivals(entry.link, event)
+            self._rivals[entry.peer] = Rivals(entry.link, event, now + PROBE_S)
             return [
                 Send(entry.link, Ping(self._rng.getrandbits(32))),
                 SetTimer(Timer(TimerKind.PROBE, str(entry.link)), now + PROBE_S),
             ]
+        copied = self._copied(entry)  # the old instance just shook hands again
         crossed = event.outbound != entry.outbound and now - (entry.linked_at or 0.0) < CROSSING_S
         if crossed and event.outbound != (self._peer < entry.peer):
-            return [CloseLink(event.link, "a link with this peer stands")]
+            return [*copied, CloseLink(event.link, "a link with this peer stands")]
         old = entry.link
         del self._by_link[old]
         entry.link = None
-        return [CloseLink(old, "replaced by a newer link"), *self._adopt(entry, event, now)]
+        return [*copied, CloseLink(old, "replaced by a newer link"), *self._adopt(entry, event, now)]
 
-    def _goodbye(self, peer: PeerId, link: LinkId, reason: str) -> list[Effect]:
+    def _goodbye(self, peer: PeerId, link: LinkId, reason: str, now: float) -> list[Effect]:
         entry = self.view.get(peer)
         del self._by_link[link]
         if entry is not None:
             entry.link = None
             entry.failures, entry.dial_at = 3, entry.heard_at + 8.0  # it said goodbye: no hurry
-        return [CloseLink(link, "goodbye"), Report("neighbour-left", {"peer": peer, "reason": reason})]
+        effects: list[Effect] = [CloseLink(link, "goodbye"), Report("neighbour-left", {"peer": peer, "reason": reason})]
+        waiting = self._rivals.pop(peer, None)
+        if waiting is not None and entry is not None:
+            effects += self._adopt(entry, waiting.newer, now)  # it is back already, as a new instance
+        return effects
 
     def _conflict(self, where: str) -> list[Effect]:
         """Somebody else runs with this identity: say so once per place."""

@@ -27,6 +27,7 @@ from p2pfed.core.events import (
     SendPart,
     SetTimer,
     Started,
+    StepSkipped,
     StopAsked,
     Timer,
     TimerFired,
@@ -39,6 +40,7 @@ from p2pfed.core.library import Library
 from p2pfed.core.membership import Membership, MembershipSettings
 from p2pfed.core.messages import (
     DeclineReason,
+    Goodbye,
     Hello,
     Message,
     Part,
@@ -115,14 +117,17 @@ class PeerState:
                 return self._on_link_up(event, now)
             case LinkDown(link=link, reason=reason, fault=fault):
                 self.statistics.faults += fault
-                return self.membership.on_link_down(link, reason, fault, now)
+                lost = self.membership.peer_of(link)
+                effects = self.membership.on_link_down(link, reason, fault, now)
+                return effects + self._restarted(lost, now)
             case MessageReceived(link=link, message=message):
                 return self._on_message(link, message, now)
             case Trained():
                 return self._on_trained(event, now)
-            case Admitted(digest=digest, problem=problem):
-                effects = self.exchange.on_admitted(digest, problem, self._swap_link(), now)
-                return effects + self._try_swap(now)
+            case StepSkipped(reason=reason):
+                return [Report("step-skipped", {"reason": reason})]
+            case Admitted():
+                return self._on_admitted(event, now)
             case Mixed():
                 return self._on_mixed(event, now)
             case TimerFired(timer=timer):
@@ -153,18 +158,39 @@ class PeerState:
         peer = self.membership.peer_of(link)
         if peer is None:
             return []  # said before the link was closed
-        effects = self.membership.on_heard(link, now)
+        leaving = isinstance(message, Goodbye)
+        effects = [] if leaving else self.membership.on_heard(link, now)
+        if leaving and self._swap_peer() == peer:
+            effects += self.exchange.abort("partner left", None)
         try:
             answered = self.membership.on_message(link, message, now)
             if answered is None:
                 answered = self._on_swap_message(peer, link, message, now)
         except RemoteError as error:
-            self.statistics.faults += 1
-            answered = [Report("peer-fault", {"peer": peer, "reason": str(error)}), CloseLink(link, str(error))]
-            answered += self.membership.on_link_down(link, str(error), True, now)
-            if self._swap_peer() == peer:
-                answered += self.exchange.abort(str(error), None)
+            answered = self._drop(peer, link, str(error), now)
         return effects + answered + self._try_swap(now)
+
+    def _restarted(self, peer: PeerId | None, now: float) -> list[Effect]:
+        """After a loss: where a doubted link took the lost one's place at once, the partner is a new instance."""
+        if peer is None or self._swap_peer() != peer or self.membership.link_of(peer) is None:
+            return []
+        return self.exchange.abort("partner restarted", None) + self._try_swap(now)
+
+    def _drop(self, peer: PeerId, link: LinkId | None, reason: str, now: float) -> list[Effect]:
+        """The peer is at fault: its swap is given up, its link closed, and it is refused for a while."""
+        self.statistics.faults += 1
+        effects: list[Effect] = [Report("peer-fault", {"peer": peer, "reason": reason})]
+        if self._swap_peer() == peer:
+            effects += self.exchange.abort(reason, link)
+        if link is not None:
+            effects += [CloseLink(link, reason), *self.membership.on_link_down(link, reason, True, now)]
+        return effects
+
+    def _on_admitted(self, event: Admitted, now: float) -> list[Effect]:
+        peer, link = self._swap_peer(), self._swap_link()
+        if event.problem is not None and peer is not None and self.exchange.awaits(event.digest):
+            return self._drop(peer, link, f"version refused: {event.problem}", now) + self._try_swap(now)
+        return self.exchange.on_admitted(event.digest, link, now) + self._try_swap(now)
 
     def _on_swap_message(self, peer: PeerId, link: LinkId, message: Message, now: float) -> list[Effect]:
         match message:
@@ -194,9 +220,10 @@ class PeerState:
                     return [Send(link, PartMissing(digest))]
                 if digest != self._swap_digest():
                     self.library.pin(digest, now)
+                self.exchange.on_part_asked(peer, digest, indexes, now)
                 return [SendPart(link, digest, index) for index in indexes]
             case PartMissing():
-                return self.exchange.abort("partner dropped its version", link) if self._swap_peer() == peer else []
+                return self.exchange.on_part_missing(peer, message, link)
         raise RemoteError(f"{type(message).__name__} is out of place here")
 
     def _on_declined(self, peer: PeerId, message: SwapDecline, now: float) -> list[Effect]:
@@ -210,7 +237,7 @@ class PeerState:
         return []
 
     def _on_trained(self, event: Trained, now: float) -> list[Effect]:
-        stepped = event.steps > self.steps
+        stepped = event.loss is not None and event.steps > self.steps
         over_before = self.training_over
         self.steps, self.examples = event.steps, event.examples
         if stepped:
@@ -242,9 +269,11 @@ class PeerState:
             case TimerKind.MAINTAIN:
                 return [] if self._stopping else self.membership.maintain(now)
             case TimerKind.PROBE:
-                return self.membership.on_probe_over(int(timer.key), now)
+                peer = self.membership.peer_of(int(timer.key))
+                effects = self.membership.on_probe_over(int(timer.key), now)
+                return effects + (self._restarted(peer, now) if effects else [])
             case TimerKind.SWAP_STALL:
-                effects = self.exchange.on_stall_timer(int(timer.key), self._swap_link(), now)
+                effects = self.exchange.on_stall_timer(self._swap_link(), now)
                 return effects + self._try_swap(now)
             case TimerKind.SWAP if timer.key == IDLE:
                 self._wants_swap = True
@@ -255,12 +284,11 @@ class PeerState:
         return []
 
     def _on_stop(self, reason: str) -> list[Effect]:
-        """Stop cleanly: the swap under way is given up unless it was committed, goodbyes go out."""
+        """Stop cleanly: the swap under way is given up (half done, where it was committed), goodbyes go out."""
         if self._stopping:
             return []
         self._stopping = True
-        swap = self.exchange.swap
-        effects = self.exchange.abort("stopping", self._swap_link()) if swap and not swap.committed else []
+        effects = self.exchange.abort("stopping", self._swap_link())
         return [*effects, *self.membership.goodbyes(reason), Report("stopping", {"reason": reason}), Finish()]
 
     def _try_swap(self, now: float) -> list[Effect]:

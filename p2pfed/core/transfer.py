@@ -1,13 +1,13 @@
 """Fetching one version from one peer: which parts are missing, asked for, arrived. Pull only.
 
-The asker sets the pace (at most WINDOW parts in flight), every part is checked against its hash
-before it is kept, and a broken link loses at most the window: `resume` asks again for what is missing.
+The asker sets the pace: at most WINDOW parts in flight, one more asked for with each that arrives,
+which also tells the other side that it goes on. Every part is checked before it is kept, and a broken
+link loses at most the window: `resume` asks again for what is missing.
 """
-
-import hashlib
 
 from p2pfed.core.events import Effect, KeepPart, LinkId, Send
 from p2pfed.core.messages import Part, PartAsk, Version
+from p2pfed.core.version import part_problem
 from p2pfed.errors import RemoteError
 
 WINDOW = 8
@@ -38,16 +38,14 @@ class Fetch:
     def on_part(self, link: LinkId, part: Part) -> list[Effect]:
         if part.index not in self._missing:
             return []  # asked for twice, over two links: the first one was kept
-        if hashlib.sha256(part.data).digest() != self.version.parts[part.index]:
-            raise RemoteError(f"part {part.index} of {len(self.version.parts)} does not match its hash")
+        if problem := part_problem(self.version, part.index, part.data):
+            raise RemoteError(problem)
         del self._missing[part.index]
         self._asked.pop(part.index, None)
         return [KeepPart(self.version, part.index, part.data), *self._ask(link)]
 
     def _ask(self, link: LinkId) -> list[Effect]:
         room = WINDOW - len(self._asked)
-        if room < WINDOW // 2 and self._asked:
-            return []  # ask in bunches: a message for every part would double the round trips
         indexes = [index for index in self._missing if index not in self._asked][:room]
         if not indexes:
             return []

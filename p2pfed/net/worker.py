@@ -9,13 +9,16 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from p2pfed.core.events import Event, Mix, Mixed, Trained
+from p2pfed.core.events import Event, Mix, Mixed, StepSkipped, Trained
 from p2pfed.core.messages import Version
 from p2pfed.core.version import part_of, version_of
+from p2pfed.errors import ExitCode, LearnerError
 from p2pfed.ports import Learner, MixReport, StepReport
 
 LOSS_SMOOTHING = 0.9
 """Weight of the past in the loss shown: about ten steps."""
+SKIPPED_STEPS_MAX = 10
+"""Steps in a row without a finite loss, after which the node ends: that is no bad row, that is divergence."""
 
 
 class LearnerWorker:
@@ -36,9 +39,12 @@ class LearnerWorker:
         self._steps_todo: int | None = None
         self._mixes: deque[tuple[Mix, bytes]] = deque()
         self._wake = trio.Event()
+        self._skipped = 0
         self._stopping = False
         self.over = trio.Event()
         """Set when `run` has ended and saved."""
+        self.saved_steps: int | None = None
+        """Local steps in the last checkpoint of this run."""
         self._published: dict[bytes, bytes] = {}
         self.loss: float | None = None
 
@@ -86,16 +92,28 @@ class LearnerWorker:
         payload = await trio.to_thread.run_sync(self.learner.save)
         await trio.to_thread.run_sync(self._save, steps, payload)
         self._saved_at = trio.current_time()
+        self.saved_steps = steps
 
     async def _do_step(self) -> None:
         assert self._steps_todo is not None
-        report: StepReport = await trio.to_thread.run_sync(
-            self.learner.step,
-            abandon_on_cancel=True,  # type: ignore[call-arg]  # the trio-typing stubs that libp2p brings predate it
-        )
+        try:
+            report = await self._step_in_thread()
+        except LearnerError as error:
+            self._skipped += 1
+            if error.exit_code is not ExitCode.TRAINING or self._skipped >= SKIPPED_STEPS_MAX:
+                raise
+            await self._emit(StepSkipped(str(error)))
+            return
+        self._skipped = 0
         self._steps_todo -= 1
         known = self.loss if self.loss is not None else report.loss
         self.loss = LOSS_SMOOTHING * known + (1.0 - LOSS_SMOOTHING) * report.loss
+
+    async def _step_in_thread(self) -> StepReport:
+        return await trio.to_thread.run_sync(
+            self.learner.step,
+            abandon_on_cancel=True,  # type: ignore[call-arg]  # the trio-typing stubs that libp2p brings predate it
+        )
 
     async def _do_mix(self, effect: Mix, payload: bytes) -> None:
         report: MixReport = await trio.to_thread.run_sync(self.learner.mix, payload, effect.weight)
@@ -109,7 +127,7 @@ class LearnerWorker:
             self._saved_at = trio.current_time()
         elif trio.current_time() - self._saved_at >= self._checkpoint_interval_s:
             await self.checkpoint()
-        await self._emit(Trained(version, version.steps, version.examples, self.loss or 0.0))
+        await self._emit(Trained(version, version.steps, version.examples, self.loss))
 
     async def _publish(self) -> Version:
         progress = self.learner.progress()

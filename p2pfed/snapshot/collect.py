@@ -68,9 +68,7 @@ async def collect(
     settings = CollectionSettings(settle_s=settle_s, deadline_s=deadline_s)
     collector = Collector(hello, transport.peer, settings, rng, weigh)
     mean = MeanLearner()
-    driver = Driver(
-        transport, network.network_id, on_report=_ignore, on_remember=lambda _: None, wall_clock=time.time
-    )
+    driver = Driver(transport, network.network_id, on_report=_ignore, on_remember=lambda _: None, wall_clock=time.time)
     driver.attach(mean, None, 0.0)
     peers = [parse_bootstrap(text) for text in bootstrap]
     found = [PeerFound(peer, (address,), FoundBy.BOOTSTRAP) for peer, address in peers]

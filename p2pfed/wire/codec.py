@@ -157,6 +157,11 @@ def decode(frame: bytes) -> m.Message:
         raise
 
 
+def record_of(peer: object, addresses: tuple[object, ...]) -> m.PeerRecord:
+    """A peer record from outside the protocol (a file, mDNS), held to the same bounds. Raises RemoteError."""
+    return cast(m.PeerRecord, _PEER.read("peer", (peer, addresses)))
+
+
 def _unpack(frame: bytes) -> Any:
     if len(frame) > FRAME_BYTES_MAX:
         raise RemoteError(f"frame of {len(frame)} bytes, more than {FRAME_BYTES_MAX}")

@@ -1,0 +1,194 @@
+"""Every key of network.toml and node.toml: what it is for (written into generated files) and what it may be.
+
+A rule takes a value of the right type and gives None, or what the value should have been. The types
+themselves are those of the dataclasses in `config`.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from p2pfed.config import NETWORK_FORMAT
+
+Rule = Callable[[Any], str | None]
+
+PROMPTS = (
+    "p2pfed-absolute/1",
+    "p2pfed-relative/1",
+    "p2pfed-compact/1",
+    "prometheus-eval/absolute",
+    "prometheus-eval/relative",
+)
+PACKAGED_MODELS = ("package:smollm2-135m", "package:glassllm-en")
+QUANTISATIONS = ("none", "nf4")
+ENCODINGS = ("float32", "float16")
+ADMISSION_MODES = ("open",)
+DEVICES = ("auto", "cpu", "cuda")
+ADDRESS_STARTS = ("ip4", "ip6", "dns", "dns4", "dns6", "dnsaddr")
+NAME_CHARS_MAX = 64
+"""A name becomes part of a folder's name."""
+FIELD_CHARS_MAX = 256
+"""Of one value in a Hello (core.messages.TEXT_CHARS_MAX): what differs must fit to be told."""
+BASE_CHARS_MAX = 200
+TEXT_CHARS_MAX = 4096
+"""Longest path a file system takes."""
+ADDRESSES_MAX = 64
+TARGETS_MAX = 16
+INTEGER_MAX = 2**63 - 1
+COUNT_MAX = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    comment: str
+    rule: Rule
+
+
+def one_of(*allowed: str) -> Rule:
+    return lambda value: None if value in allowed else "one of " + ", ".join(f'"{each}"' for each in allowed)
+
+
+def within(minimum: float, maximum: float) -> Rule:
+    def rule(value: float) -> str | None:
+        return None if math.isfinite(value) and minimum <= value <= maximum else f"within {minimum:g} to {maximum:g}"
+
+    return rule
+
+
+def above(minimum: float, maximum: float) -> Rule:
+    def rule(value: float) -> str | None:
+        inside = math.isfinite(value) and minimum < value <= maximum
+        return None if inside else f"above {minimum:g} and at most {maximum:g}"
+
+    return rule
+
+
+def integer(minimum: int, maximum: int) -> Rule:
+    return lambda value: None if minimum <= value <= maximum else f"within {minimum} to {maximum}"
+
+
+def text(maximum: int, minimum: int = 0) -> Rule:
+    def rule(value: str) -> str | None:
+        fits = minimum <= len(value) <= maximum and value.isprintable()
+        return None if fits else f"{minimum} to {maximum} printable characters"
+
+    return rule
+
+
+def name(empty: bool) -> Rule:
+    pattern = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{NAME_CHARS_MAX - 1}}}")
+
+    def rule(value: str) -> str | None:
+        if (empty and not value) or pattern.fullmatch(value):
+            return None
+        return f"1 to {NAME_CHARS_MAX} letters, digits, '.', '_' or '-', the first a letter or a digit"
+
+    return rule
+
+
+def base(value: str) -> str | None:
+    if value.startswith("package:"):
+        return one_of(*PACKAGED_MODELS)(value)
+    return text(BASE_CHARS_MAX, 1)(value)
+
+
+def sha256(value: str) -> str | None:
+    return None if not value or re.fullmatch(r"[0-9a-f]{64}", value) else "64 lower-case hex digits, or empty"
+
+
+def targets(value: tuple[str, ...]) -> str | None:
+    right = all(re.fullmatch(r"[A-Za-z0-9_.]{1,64}", each) for each in value)
+    if right and 1 <= len(value) <= TARGETS_MAX and len(set(value)) == len(value):
+        return None
+    return f"1 to {TARGETS_MAX} different module names such as q_proj"
+
+
+def multiaddrs(value: tuple[str, ...]) -> str | None:
+    right = all(
+        len(each) <= FIELD_CHARS_MAX and each.isascii() and each.isprintable() and " " not in each for each in value
+    )
+    starts = all(each.startswith("/") and each.split("/")[1] in ADDRESS_STARTS for each in value)
+    if right and starts and len(value) <= ADDRESSES_MAX:
+        return None
+    return f"at most {ADDRESSES_MAX} multiaddrs that start with /" + ", /".join(ADDRESS_STARTS)
+
+
+def anything(_value: object) -> str | None:
+    return None
+
+
+def network_format(value: int) -> str | None:
+    return None if value == NETWORK_FORMAT else f"{NETWORK_FORMAT}; a later p2pfed wrote this file, upgrade this one"
+
+
+NETWORK_KEYS: Mapping[str, Key] = MappingProxyType(
+    {
+        "name": Key("What people call this network; part of its id.", name(empty=False)),
+        "bootstrap": Key(
+            "Multiaddrs of peers that newcomers try first, with /p2p/<peer id>. Not part of the id: they may move.",
+            multiaddrs,
+        ),
+        "format": Key("Version of this file's form.", network_format),
+        "model.base": Key(
+            'Hub id ("owner/name"), local folder, or a packaged model ("package:smollm2-135m").',
+            base,
+        ),
+        "model.revision": Key("Commit or tag on the hub; empty: its main branch.", text(BASE_CHARS_MAX)),
+        "model.quantisation": Key(
+            'How the frozen weights are held: "none", or "nf4" (4 bits, bitsandbytes).', one_of(*QUANTISATIONS)
+        ),
+        "model.prompt": Key("Template of the training text: " + ", ".join(PROMPTS) + ".", one_of(*PROMPTS)),
+        "model.sequence_tokens_max": Key(
+            "Longest example in tokens, prompt and completion; longer ones are left out.", integer(16, 131072)
+        ),
+        "model.base_sha256": Key("Digest of the weights, checked at start; empty: not checked.", sha256),
+        "model.tokenizer_sha256": Key("Digest of the tokenizer, checked at start; empty: not checked.", sha256),
+        "adapter.rank": Key("LoRA rank r. Bytes a swap moves grow with it.", integer(1, 1024)),
+        "adapter.alpha": Key("LoRA scaling: the adapter acts with alpha / rank.", above(0, 65536)),
+        "adapter.targets": Key("Linear layers that get an adapter, by the end of their name.", targets),
+        "adapter.seed": Key(
+            "Draws the initial factors, equal on every node, together with the name.", integer(0, INTEGER_MAX)
+        ),
+        "training.learning_rate": Key("AdamW's, after the warm-up.", above(0, 1)),
+        "training.batch_rows": Key("Examples in one local step.", integer(1, 4096)),
+        "training.warmup_steps": Key(
+            "Local steps over which the learning rate rises from zero.", integer(0, COUNT_MAX)
+        ),
+        "training.weight_decay": Key("AdamW's.", within(0, 1)),
+        "training.gradient_norm_max": Key("Gradients longer than this are scaled down to it.", above(0, 1e6)),
+        "gossip.steps_between_swaps": Key(
+            "Local steps between two swaps a node initiates: fewer mean closer nodes and more bytes.",
+            integer(1, COUNT_MAX),
+        ),
+        "gossip.encoding": Key(
+            'How adapter values travel: "float32", or "float16" (half the bytes).', one_of(*ENCODINGS)
+        ),
+        "gossip.swap_interval_s": Key(
+            "Seconds between two swaps a node initiates while it does not train.", above(0, 86400)
+        ),
+        "admission.mode": Key('Who may join: "open", everybody with this file.', one_of(*ADMISSION_MODES)),
+    }
+)
+
+NODE_KEYS: Mapping[str, Key] = MappingProxyType(
+    {
+        "data": Key("Training data: a JSONL, CSV or Parquet file, a folder, or a hub data set.", text(TEXT_CHARS_MAX)),
+        "name": Key("What other peers see; empty: the host's name.", name(empty=True)),
+        "home": Key("State folder; empty: the platform's place for application data.", text(TEXT_CHARS_MAX)),
+        "listen": Key("Multiaddrs to listen on; port 0: any free one.", multiaddrs),
+        "bootstrap": Key("More peers to try first, besides those of the network file.", multiaddrs),
+        "mdns": Key("Look for peers on the local network, and be found there.", anything),
+        "device": Key('Where to train: "auto", "cpu" or "cuda".', one_of(*DEVICES)),
+        "threads": Key("torch threads; more than one only where this node has the cores to itself.", integer(1, 1024)),
+        "steps_max": Key("Stop training, not gossiping, after so many local steps; 0: never.", integer(0, COUNT_MAX)),
+        "checkpoint_interval_s": Key(
+            "Seconds between two checkpoints on disk: each one wears flash.", above(0, 7 * 86400)
+        ),
+        "offline": Key("Never reach for a model hub; use what is cached.", anything),
+        "gradient_checkpointing": Key("Less memory for activations, more time a step.", anything),
+        "neighbours_max": Key("Peers to hold a link with at once.", integer(1, 64)),
+    }
+)

@@ -1,0 +1,110 @@
+"""Multiaddrs as p2pfed uses them: one host, one TCP port, optionally the peer's id. Nothing else is accepted.
+
+Pure text handling, no libp2p: discovery parses strangers' addresses with it, `p2pfed identity show` needs no network.
+"""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+
+from p2pfed.errors import ConfigError
+from p2pfed.ports import PeerId
+
+ADDRESS_CHARS_MAX = 256
+"""A name of 253 characters is the longest DNS allows; nothing longer is an address."""
+PEER_ID_CHARS_MAX = 64
+"""An Ed25519 id has 52 characters, a SHA-256 one 46."""
+PORT_MAX = 65_535
+BASE58_ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+ED25519_ID_PREFIX = bytes((0x00, 0x24, 0x08, 0x01, 0x12, 0x20))
+"""Identity multihash of 36 bytes: protobuf of an Ed25519 public key (libp2p specs, peer-ids)."""
+SHA256_ID_PREFIX = bytes((0x12, 0x20))
+DIGEST_BYTES = 32
+
+HOST_KINDS = ("ip4", "ip6", "dns", "dns4", "dns6")
+_DNS_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A parsed multiaddr."""
+
+    kind: str
+    """One of HOST_KINDS."""
+    host: str
+    port: int
+    peer: PeerId | None = None
+
+    def __str__(self) -> str:
+        """Without the /p2p/ part."""
+        return f"/{self.kind}/{self.host}/tcp/{self.port}"
+
+
+def parse_address(text: str) -> Address:
+    """Raises ConfigError with what is wrong."""
+    if len(text) > ADDRESS_CHARS_MAX:
+        raise ConfigError(f"multiaddr of {len(text)} characters, more than {ADDRESS_CHARS_MAX}")
+    parts = text.split("/")
+    if len(parts) not in (5, 7) or parts[0] != "" or parts[3] != "tcp" or (len(parts) == 7 and parts[5] != "p2p"):
+        raise ConfigError(f"multiaddr {text!r} is not of the form /ip4/HOST/tcp/PORT or /ip4/HOST/tcp/PORT/p2p/ID")
+    return Address(
+        parts[1], _host(parts[1], parts[2], text), _port(parts[4], text), parse_peer(parts[6]) if parts[5:] else None
+    )
+
+
+def parse_bootstrap(text: str) -> tuple[PeerId, str]:
+    """The peer id and the address without it. Raises ConfigError, also when the id is missing."""
+    address = parse_address(text)
+    if address.peer is None:
+        raise ConfigError(
+            f"bootstrap address {text!r} has no /p2p/ID at its end, so nobody could prove who answers there"
+        )
+    return address.peer, str(address)
+
+
+def parse_peer(text: str) -> PeerId:
+    """Check a base58 peer id. Raises ConfigError."""
+    raw = base58_decode(text) if len(text) <= PEER_ID_CHARS_MAX else b""
+    for prefix in (ED25519_ID_PREFIX, SHA256_ID_PREFIX):
+        if raw.startswith(prefix) and len(raw) == len(prefix) + DIGEST_BYTES:
+            return PeerId(text)
+    raise ConfigError(f"{text[:PEER_ID_CHARS_MAX]!r} is not a peer id in base58")
+
+
+def base58_encode(raw: bytes) -> str:
+    number, digits = int.from_bytes(raw, "big"), ""
+    while number:
+        number, digit = divmod(number, 58)
+        digits = BASE58_ALPHABET[digit] + digits
+    return "1" * (len(raw) - len(raw.lstrip(b"\0"))) + digits
+
+
+def base58_decode(text: str) -> bytes:
+    """Empty where a character is none of base58's. Quadratic: cap the length first."""
+    number = 0
+    for character in text:
+        digit = BASE58_ALPHABET.find(character)
+        if digit < 0:
+            return b""
+        number = number * 58 + digit
+    zeros = len(text) - len(text.lstrip("1"))
+    return b"\0" * zeros + number.to_bytes((number.bit_length() + 7) // 8, "big")
+
+
+def _host(kind: str, host: str, text: str) -> str:
+    if kind not in HOST_KINDS:
+        raise ConfigError(f"multiaddr {text!r} starts with /{kind}, not one of {', '.join(HOST_KINDS)}")
+    if kind.startswith("dns"):
+        if not _DNS_NAME.fullmatch(host):
+            raise ConfigError(f"multiaddr {text!r} has {host!r}, which is not a host name")
+        return host
+    try:
+        return str(ipaddress.IPv4Address(host) if kind == "ip4" else ipaddress.IPv6Address(host))
+    except ValueError:
+        raise ConfigError(f"multiaddr {text!r} has {host!r}, which is not an {kind} address") from None
+
+
+def _port(port: str, text: str) -> int:
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= PORT_MAX):
+        raise ConfigError(f"multiaddr {text!r} has port {port!r}, not a number from 0 to {PORT_MAX}")
+    return int(port)

@@ -1,0 +1,180 @@
+"""What must hold at every event, and what must hold at the end, whatever the faults.
+
+A check that fails is a sentence in `problems`; nothing is raised, so that a report shows all of them.
+The checker knows everything: it balances every change of every adapter, which no node could.
+"""
+
+import math
+from dataclasses import dataclass
+
+from p2pfed.core.events import CloseLink, Effect, Event, LinkDown, LinkUp, Mix, Send, SendPart
+from p2pfed.core.exchange import ENDED_KEPT, STALL_S
+from p2pfed.core.library import PINS_MAX
+from p2pfed.core.messages import Role
+from p2pfed.core.view import VIEW_MAX
+from p2pfed.sim.process import Run
+
+PROBLEMS_MAX = 20
+"""Sentences kept: the first ones name the cause."""
+TIMERS_MAX = 8
+"""Pending timers of a node: upkeep, swap pace, retry and stall, and a few probes."""
+KEPT_MAX = PINS_MAX + 3
+"""Own versions held by a node: the current one, the one in a swap, pinned ones, one just published."""
+INBOXES_MAX = 2
+TIME_SLACK_S = 1e-6
+ROUNDING = 1e-12
+"""Relative error allowed in a sum that averaging should keep, in float64; each mix rounds twice at 1e-16."""
+ROUNDING_FLOAT32 = 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class HalfSwap:
+    """The change that one partner's mix made, until the other's is seen."""
+
+    run: Run
+    change: tuple[float, ...]
+
+
+class Checker:
+    """A `Watcher`. Runs that ended still count: their half-done swaps happened."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self.swaps = 0
+        """Mixed by both partners."""
+        self.halves: dict[int, HalfSwap] = {}
+        self.ended: list[Run] = []
+        self.jumps: list[float] | None = None
+        self.timers_max = 0
+        self.scale = 1.0
+        self._links: dict[tuple[Run, int], str] = {}
+        self._mixing: dict[Run, int] = {}
+
+    def problem(self, sentence: str) -> None:
+        if len(self.problems) < PROBLEMS_MAX:
+            self.problems.append(sentence)
+
+    def handled(self, run: Run, event: Event, effects: list[Effect], now: float) -> None:
+        if isinstance(event, LinkUp):
+            self._links[run, event.link] = event.peer
+        elif isinstance(event, LinkDown):
+            self._links.pop((run, event.link), None)
+        for effect in effects:
+            match effect:
+                case Send(link=link) | SendPart(link=link) if (run, link) not in self._links:
+                    self.problem(f"{now:.3f} s: {run.name} sends over link {link}, which is not up")
+                case CloseLink(link=link):
+                    self._links.pop((run, link), None)
+                case Mix(swap=swap):
+                    if run in self._mixing:
+                        self.problem(f"{now:.3f} s: {run.name} mixes swap {swap} while {self._mixing[run]} is mixed")
+                    self._mixing[run] = swap
+        self.timers_max = max(self.timers_max, run.timers_pending)
+        self._check_state(run, now)
+
+    def mixed(self, run: Run, swap: int, before: list[float]) -> None:
+        assert run.learner is not None
+        if self._mixing.pop(run, None) != swap:
+            self.problem(f"{run.name} mixed swap {swap} unasked")
+        change = tuple(new - old for new, old in zip(run.learner.values, before, strict=True))
+        other = self.halves.pop(swap, None)
+        if other is None:
+            self.halves[swap] = HalfSwap(run, change)
+            return
+        self.swaps += 1
+        if other.run is run:
+            self.problem(f"{run.name} mixed swap {swap} twice")
+        if run.options.trains or other.run.options.trains:
+            return
+        rounding = ROUNDING if run.options.encoding == "float64" else ROUNDING_FLOAT32
+        self.scale = max(self.scale, *map(abs, before))
+        error = max(abs(mine + theirs) for mine, theirs in zip(change, other.change, strict=True))
+        if error > rounding * self.scale:
+            self.problem(f"swap {swap} of {other.run.name} and {run.name} changed their sum by {error:.3g}")
+
+    def restarted(self, run: Run, before: list[float]) -> None:
+        assert run.learner is not None
+        change = [new - old for new, old in zip(run.learner.values, before, strict=True)]
+        self.jumps = change if self.jumps is None else [a + b for a, b in zip(self.jumps, change, strict=True)]
+
+    def ended_run(self, run: Run) -> None:
+        self._mixing.pop(run, None)
+        self.ended.append(run)
+
+    def drift(self) -> list[float]:
+        """By how much half-done swaps and restarts changed the sum of all adapters."""
+        rows = [half.change for half in self.halves.values()]
+        if self.jumps is not None:
+            rows.append(tuple(self.jumps))
+        return [math.fsum(column) for column in zip(*rows, strict=True)]
+
+    def _check_state(self, run: Run, now: float) -> None:
+        state = run.state
+        linked = {entry.link: entry.peer for entry in state.membership.view.linked()}
+        if linked != state.membership.links:
+            self.problem(f"{now:.3f} s: {run.name} counts links {state.membership.links}, its view has {linked}")
+        if len(linked) > run.options.links_max:
+            self.problem(f"{now:.3f} s: {run.name} holds {len(linked)} links, more than {run.options.links_max}")
+        bounds = (
+            ("known peers", len(state.membership.view), VIEW_MAX),
+            ("ended swaps", state.exchange.ended_kept, ENDED_KEPT),
+            ("pins", state.library.pins, PINS_MAX),
+            ("pending timers", run.timers_pending, TIMERS_MAX),
+            ("own versions", len(run.published), KEPT_MAX),
+            ("received versions", len(run.inbox), INBOXES_MAX),
+        )
+        for noun, value, limit in bounds:
+            if value > limit:
+                self.problem(f"{now:.3f} s: {run.name} has {value} {noun}, more than {limit}")
+        swap = state.exchange.swap
+        if swap is not None and now - swap.progress_at > STALL_S + TIME_SLACK_S:
+            self.problem(f"{now:.3f} s: {run.name} holds swap {swap.number} {now - swap.progress_at:.1f} s idle")
+
+
+def mutual_problems(runs: list[Run]) -> list[str]:
+    """Once quiet, both ends of a link count it, and every node has a neighbour."""
+    problems = []
+    nodes = [run for run in runs if run.running]
+    for run in nodes:
+        for link, peer in run.state.membership.links.items():
+            end = run.ends.get(link)
+            if end is None:
+                problems.append(f"{run.name} counts link {link} to {peer}, which is not up")
+            elif end.other.run.state.membership.links.get(end.other.link) != run.peer or end.dead:
+                problems.append(f"{run.name} counts a link to {end.other.run.name}, which does not")
+        if run.options.role is Role.NODE and len(nodes) > 1 and not run.state.membership.neighbours():
+            problems.append(f"{run.name} has no neighbours")
+    return problems
+
+
+def components(runs: list[Run]) -> int:
+    """Into how many parts the neighbour relation of running nodes falls."""
+    nodes = {run.peer: run for run in runs if run.running and run.options.role is Role.NODE}
+    seen: dict[str, None] = {}
+    count = 0
+    for peer in nodes:
+        if peer in seen:
+            continue
+        count += 1
+        waiting = [peer]
+        while waiting:
+            each = waiting.pop()
+            if each not in seen:
+                seen[each] = None
+                waiting += [entry.peer for entry in nodes[each].state.membership.neighbours() if entry.peer in nodes]
+    return count
+
+
+def contraction_ratio(samples: list[tuple[int, float]], nodes: int, floor: float) -> float | None:
+    """How fast the squared spread fell, as a share of what random pair averaging does.
+
+    Averaging a random pair of N values multiplies the expected sum of squared deviations by
+    1 - 1/(N-1). `samples`: (swaps so far, squared spread). Spreads under `floor` are rounding.
+    None where too little happened to tell.
+    """
+    useful = [(swaps, spread) for swaps, spread in samples if spread > floor]
+    if nodes < 3 or len(useful) < 2 or useful[-1][0] - useful[0][0] < 2 * nodes:
+        return None
+    (swaps_before, before), (swaps_after, after) = useful[0], useful[-1]
+    expected = (swaps_after - swaps_before) * math.log1p(-1.0 / (nodes - 1))
+    return math.log(after / before) / expected

@@ -1,0 +1,370 @@
+"""One run of a simulated peer, from start to stop or crash: carries out what the core asks for.
+
+The same duties as `net.driver`, `net.session` and `net.worker`, in virtual time. A run that is over
+ignores whatever was scheduled for it.
+"""
+
+import random
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol, cast
+
+from p2pfed.core.events import (
+    Admit,
+    Admitted,
+    CloseLink,
+    Dial,
+    Effect,
+    Event,
+    Finish,
+    Forget,
+    KeepPart,
+    LinkDown,
+    LinkId,
+    Mix,
+    Mixed,
+    Remember,
+    Report,
+    Retire,
+    Send,
+    SendPart,
+    SetTimer,
+    Timer,
+    TimerFired,
+    Train,
+    Trained,
+)
+from p2pfed.core.membership import MembershipSettings
+from p2pfed.core.messages import PROTOCOL_VERSION, Hello, Message, Part, PartMissing, PeerRecord, Role, Version
+from p2pfed.core.peer import PeerSettings, PeerState
+from p2pfed.core.version import part_of, version_of
+from p2pfed.errors import RemoteError
+from p2pfed.ports import MixReport, PeerId
+from p2pfed.sim.learner import ToyLearner
+from p2pfed.sim.options import NodeOptions
+from p2pfed.wire.codec import encode
+
+SEND_QUEUE_MAX = 64
+"""Messages waiting for one peer, as in a real session: one more and the link is cut."""
+
+
+class Wires(Protocol):
+    """What a run needs of the network around it."""
+
+    now: float
+
+    def at(self, when: float, action: Callable[[], None]) -> None: ...
+
+    def dial(self, run: "Run", peer: PeerId, addresses: tuple[str, ...]) -> None: ...
+
+    def transmit(self, end: "End", frame: bytes) -> None: ...
+
+    def hang_up(self, end: "End", reason: str) -> None: ...
+
+    def handled(self, run: "Run", event: Event, effects: list[Effect]) -> None: ...
+
+    def mixed(self, run: "Run", swap: int, before: list[float]) -> None: ...
+
+    def finished(self, run: "Run") -> None: ...
+
+
+class End:
+    """One end of a link. `told` from LinkUp to LinkDown; a `dead` link carries nothing and says nothing."""
+
+    def __init__(self, run: "Run", link: LinkId) -> None:
+        self.run = run
+        self.link = link
+        self.key = 0
+        self.other = self
+        self.told = False
+        self.closing = False
+        self.dead = False
+        self.queued = 0
+        self.last_arrival_at = 0.0
+
+
+class Hangup:
+    """Last in the queue of an end that was closed: the other end learns it after what was said before."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
+Outgoing = Message | SendPart | Hangup
+
+
+class Run:
+    """Owns a PeerState, its learner and its links."""
+
+    def __init__(
+        self, options: NodeOptions, own: Hello, wires: Wires, rng: random.Random, learner: ToyLearner | None
+    ) -> None:
+        self.options = options
+        self.name = options.name
+        self.hello = own
+        self.peer = PeerId(options.peer or f"sim-{options.name}")
+        self.learner = learner
+        self.state = PeerState(own, self.peer, settings_of(options), rng)
+        self.running = True
+        self.ends: dict[LinkId, End] = {}
+        self.timers_pending = 0
+        self.bytes_sent = 0
+        self.events = 0
+        self.messages: dict[str, int] = {}
+        self.reports: dict[str, int] = {}
+        self.partners: dict[PeerId, None] = {}
+        self.remembered: tuple[PeerRecord, ...] = ()
+        self.checkpoint: bytes | None = None
+        self.mixes: deque[tuple[Mix, bytes]] = deque()
+        self.published: dict[bytes, bytes] = {}
+        self.inbox: dict[bytes, bytearray] = {}
+        self._wires = wires
+        self._rng = rng
+        self._links = 0
+        self._outbox: deque[tuple[End, Outgoing]] = deque()
+        self._sending = False
+        self._finishing = False
+        self._steps_todo: int | None = None
+        self._stepping = False
+        self._saved_at: float | None = None
+
+    def handle(self, event: Event) -> None:
+        if not self.running:
+            return
+        self.events += 1
+        effects = self.state.handle(event, self._wires.now)
+        self._wires.handled(self, event, effects)
+        for effect in effects:
+            self._carry_out(effect)
+
+    def later(self, delay_s: float, action: Callable[[], None]) -> None:
+        """Do something after a while, unless this run is over by then."""
+        self._wires.at(self._wires.now + delay_s, lambda: action() if self.running else None)
+
+    def new_end(self) -> End:
+        self._links += 1
+        return End(self, self._links)
+
+    def lose(self, end: End, reason: str) -> None:
+        """This end learns that its link is gone."""
+        end.dead = True
+        if end.told and self.running:
+            end.told = False
+            del self.ends[end.link]
+            self.handle(LinkDown(end.link, reason))
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case Send(link=link, message=message):
+                self._queue(link, message)
+            case SendPart(link=link):
+                self._queue(link, effect)
+            case SetTimer(timer=timer, at=at):
+                self.timers_pending += 1
+                self.later(max(0.0, at - self._wires.now), lambda: self._fire(timer))
+            case Dial(peer=peer, addresses=addresses):
+                self._wires.dial(self, peer, addresses)
+            case CloseLink(link=link, reason=reason):
+                self._close(link, reason)
+            case Remember(peers=peers):
+                self.remembered = peers
+            case Report(kind=kind, fields=fields):
+                self.reports[kind] = self.reports.get(kind, 0) + 1
+                if kind == "swap-finished":
+                    self.partners[PeerId(str(fields["peer"]))] = None
+            case Finish():
+                self._finishing = True
+                for link in list(self.ends):
+                    self._close(link, "stopped")
+                self._pump()
+            case _:
+                self._carry_out_learning(effect)
+
+    def _carry_out_learning(self, effect: Effect) -> None:
+        match effect:
+            case KeepPart(version=version, index=index, data=data):
+                payload = self.inbox.setdefault(version.digest, bytearray(version.size))
+                start = index * version.part_size
+                payload[start : start + len(data)] = data
+            case Admit(digest=digest):
+                self.later(self.options.admit_s, lambda: self._admit(digest))
+            case Mix(digest=digest):
+                self.mixes.append((effect, bytes(self.inbox.pop(digest))))
+                self._work()
+            case Forget(digest=digest):
+                self.inbox.pop(digest, None)
+            case Retire(digest=digest):
+                self.published.pop(digest, None)
+            case Train(steps=steps):
+                self._steps_todo = steps
+                self._work()
+
+    def _fire(self, timer: Timer) -> None:
+        self.timers_pending -= 1
+        self.handle(TimerFired(timer))
+
+    # Sending
+
+    def _queue(self, link: LinkId, item: Message | SendPart) -> None:
+        end = self.ends.get(link)
+        if end is None or end.closing:
+            return
+        if end.queued >= SEND_QUEUE_MAX:
+            self._close(link, f"{SEND_QUEUE_MAX} messages wait for it, more than it takes")
+            return
+        end.queued += 1
+        self._outbox.append((end, item))
+        self._pump()
+
+    def _close(self, link: LinkId, reason: str) -> None:
+        """What was said before still goes out, parts need not; this side is told at once."""
+        end = self.ends.get(link)
+        if end is None or end.closing:
+            return
+        end.closing = True
+        self._outbox.append((end, Hangup(reason)))
+        self.later(0.0, lambda: self._closed(end, reason))
+        self._pump()
+
+    def _closed(self, end: End, reason: str) -> None:
+        if end.told:
+            end.told = False
+            del self.ends[end.link]
+            self.handle(LinkDown(end.link, reason))
+
+    def _pump(self) -> None:
+        """Put the next message on the uplink."""
+        while self._outbox and not self._sending:
+            end, item = self._outbox.popleft()
+            if isinstance(item, Hangup):
+                self._wires.hang_up(end, item.reason)
+                continue
+            end.queued -= 1
+            if end.dead or (end.closing and isinstance(item, SendPart)):
+                continue
+            message = self._load(item) if isinstance(item, SendPart) else item
+            kind = type(message).__name__
+            self.messages[kind] = self.messages.get(kind, 0) + 1
+            frame = encode(message)
+            self.bytes_sent += len(frame)
+            self._sending = True
+            self.later(len(frame) / self.options.uplink_bytes_s, partial(self._sent, end, frame))
+            return
+        if self._finishing and not self._outbox and not self._sending:
+            self._wires.finished(self)
+
+    def _sent(self, end: End, frame: bytes) -> None:
+        self._sending = False
+        self._wires.transmit(end, frame)
+        self._pump()
+
+    def _load(self, item: SendPart) -> Message:
+        payload = self.published.get(item.digest)
+        if payload is None:
+            return PartMissing(item.digest)
+        return Part(item.digest, item.index, part_of(payload, item.index, self.options.part_bytes))
+
+    # Learning
+
+    def _admit(self, digest: bytes) -> None:
+        assert self.learner is not None
+        problem: str | None = None
+        payload = self.inbox.get(digest)
+        try:
+            if payload is None:
+                problem = "no longer held"
+            else:
+                self.learner.admit(bytes(payload))
+        except RemoteError as error:
+            problem = str(error)
+        self.handle(Admitted(digest, problem))
+
+    def _work(self) -> None:
+        """The next duty of the learner: mixes between two steps, then steps, then the round's end."""
+        if self._stepping or self.learner is None:
+            return
+        if self.mixes:
+            self._stepping = True
+            self.later(0.0, self._mix)
+        elif self._steps_todo:
+            self._stepping = True
+            spread = self.options.step_jitter_share
+            self.later(self.options.step_s * self._rng.uniform(1.0 - spread, 1.0 + spread), self._stepped)
+        elif self._steps_todo == 0:
+            self._steps_todo = None
+            self._save_if_due()
+            progress = self.learner.progress()
+            version = self._publish()
+            self.handle(Trained(version, progress.steps, progress.examples, self.learner.loss()))
+            self._work()
+
+    def _mix(self) -> None:
+        assert self.learner is not None
+        effect, payload = self.mixes.popleft()
+        before = self.learner.values
+        report: MixReport = self.learner.mix(payload, effect.weight)
+        self._wires.mixed(self, effect.swap, before)
+        self._stepping = False
+        self.handle(Mixed(effect.swap, report.distance, report.norm, self._publish()))
+        self._work()
+
+    def apply_last_mixes(self) -> None:
+        """At a clean stop: what was agreed is applied before the last checkpoint."""
+        while self.mixes:
+            self._mix()
+
+    def _stepped(self) -> None:
+        assert self.learner is not None
+        assert self._steps_todo is not None
+        self.learner.step()
+        self._steps_todo -= 1
+        self._stepping = False
+        self._work()
+
+    def _publish(self) -> Version:
+        learner = cast(ToyLearner, self.learner)
+        progress, payload = learner.progress(), learner.export()
+        version = version_of(payload, progress.steps, progress.examples, self.options.part_bytes)
+        self.published[version.digest] = payload
+        return version
+
+    def _save_if_due(self) -> None:
+        assert self.learner is not None
+        if self._saved_at is None:
+            self._saved_at = self._wires.now
+        elif self._wires.now - self._saved_at >= self.options.checkpoint_interval_s:
+            self.checkpoint, self._saved_at = self.learner.save(), self._wires.now
+
+
+def settings_of(options: NodeOptions) -> PeerSettings:
+    """The core's settings of a simulated peer; a bootstrap peer only answers, as in reality."""
+    target = options.neighbours_target if options.role is Role.NODE else 0
+    return PeerSettings(
+        options.steps_between_swaps,
+        options.steps_max,
+        options.swap_interval_s,
+        MembershipSettings(target, options.links_max),
+    )
+
+
+def hello_of(options: NodeOptions, network: tuple[tuple[str, str], ...], address: str, instance: int) -> Hello:
+    """What a simulated peer says of itself; its wall clock stands still, skews are not simulated."""
+    fields = tuple(sorted({**dict(network), **dict(options.fields)}.items()))
+    network_id = f"{hash_of(fields):016x}"
+    return Hello(
+        PROTOCOL_VERSION,
+        network_id,
+        fields,
+        options.fingerprint,
+        options.role,
+        instance,
+        options.name,
+        (address,),
+        0.0,
+    )
+
+
+def hash_of(fields: tuple[tuple[str, str], ...]) -> int:
+    """64 bits that depend on the fields alone, unlike `hash`."""
+    return random.Random(repr(fields)).getrandbits(64)
