@@ -13,7 +13,7 @@ from p2pfed.core.peer import PeerSettings
 from p2pfed.net.identity import load_or_create_identity
 from p2pfed.net.libp2p import Libp2pTransport
 from p2pfed.runtime import Log, Runtime, default_home
-from p2pfed.store import Home
+from p2pfed.store import open_home
 
 LINKS_MAX = 256
 """Newcomers held at once; each stays until it has neighbours enough or leaves."""
@@ -33,7 +33,7 @@ async def run_bootstrap(
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Run until stopped. Raises P2pfedError."""
-    with Home.open(bootstrap_home(network, config)) as home:
+    with open_home(bootstrap_home(network, config)) as home:
         identity = load_or_create_identity(home.path / "identity.key")
         config = dataclasses.replace(config, home=str(home.path))
         settings = PeerSettings(membership=MembershipSettings(neighbours_target=0, links_max=LINKS_MAX))

@@ -8,6 +8,7 @@ import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import platformdirs
 import trio
@@ -16,12 +17,14 @@ from p2pfed.config import NetworkConfig, NodeConfig
 from p2pfed.core.membership import MembershipSettings
 from p2pfed.core.messages import Role
 from p2pfed.core.peer import PeerSettings
-from p2pfed.errors import ConfigError
+from p2pfed.errors import ConfigError, ExitCode, LocalError
 from p2pfed.net.identity import load_or_create_identity
 from p2pfed.net.libp2p import Libp2pTransport
 from p2pfed.ports import Learner
-from p2pfed.runtime import Log, Runtime, default_home
-from p2pfed.store import Home
+from p2pfed.runtime import Log, Runtime, bootstrap_peers, default_home
+from p2pfed.store import open_home
+
+T = TypeVar("T")
 
 LINKS_PER_NEIGHBOUR = 4
 """Inbound links held beyond the neighbours sought, so that newcomers are not turned away."""
@@ -34,22 +37,46 @@ def node_home(network: NetworkConfig, config: NodeConfig) -> Path:
     return default_home(platformdirs.user_state_path("p2pfed"), network, config.name or "node")
 
 
-def set_threads(threads: int, environ: dict[str, str] | os._Environ[str] = os.environ) -> None:
-    """Before torch is imported: spinning OpenMP threads of several nodes on few cores destroy each other."""
+def prepare_environment(
+    network: NetworkConfig, threads: int, environ: dict[str, str] | os._Environ[str] = os.environ
+) -> None:
+    """Before torch is imported: what its libraries read from the environment, where the user has not said otherwise.
+
+    Spinning OpenMP threads of several nodes on few cores destroy each other. Progress bars are for downloads.
+    """
     environ.setdefault("OMP_NUM_THREADS", str(threads))
     environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if network.model.base.startswith("package:") or Path(network.model.base).is_dir():
+        environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 def build_learner(network: NetworkConfig, config: NodeConfig, log: Log) -> Learner:
     """LoRA on the network's base model and this device's data. Imports torch."""
     if not config.data:
         raise ConfigError("a node needs data: give --data PATH, or data = in node.toml")
-    set_threads(config.threads)
-    from p2pfed.train.learner import LoraLearner
+    prepare_environment(network, config.threads)
+    from p2pfed.train.data import read_rows
 
+    data = read_rows(config.data)
+    log("data", {"source": data.source, "rows": len(data.rows), "rejected": data.rejected_count})
+    try:
+        from p2pfed.train.base_model import use_threads
+        from p2pfed.train.learner import open_learner
+        from p2pfed.train.packaged import cache_folder
+    except ModuleNotFoundError as error:
+        raise LocalError(
+            f"training needs the package {error.name}: pip install 'p2pfed[node]'", ExitCode.EXTRA_MISSING
+        ) from error
+    use_threads(config.threads)
     log("loading-model", {"base": network.model.base})
-    return LoraLearner.from_config(network, config)
+    learner, tokenised = open_learner(network, config, data, cache=cache_folder(os.environ))
+    if tokenised.rejected:
+        line, reason = tokenised.rejected[0]
+        log("rows-left-out", {"rows": len(tokenised.rejected), "first": f"line {line}: {reason}"})
+    log("model-loaded", {"examples": len(tokenised.examples), "adapter_bytes": learner.adapter_bytes()})
+    return learner
 
 
 async def run_node(
@@ -60,24 +87,42 @@ async def run_node(
     on_runtime: Callable[[Runtime], None] = lambda _: None,
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run until stopped. Raises P2pfedError; leaves identity, checkpoint and peers in the home folder."""
-    with Home.open(node_home(network, config)) as home:
+    """Run until stopped. Raises P2pfedError; leaves identity, checkpoint and peers in the home folder.
+
+    Cheap checks come before the model is loaded. Cancelling during that leaves the loading thread behind.
+    """
+    bootstrap_peers(network, config)
+    with open_home(node_home(network, config)) as home:
         identity = load_or_create_identity(home.path / "identity.key")
         config = dataclasses.replace(config, home=str(home.path))
+        transport = Libp2pTransport(identity, config.listen)
         if learner is None:
-            learner = await trio.to_thread.run_sync(build_learner, network, config, log)
+            try:
+                learner = await _in_thread(build_learner, network, config, log)
+            except trio.Cancelled:
+                log("stopped", {"kept": f"everything as it was before in {home.path}: the model was still loading"})
+                raise
         restored = home.load_checkpoint()
         if restored is not None:
-            steps, payload = restored
-            await trio.to_thread.run_sync(learner.load, payload)
-            log("restored", {"steps": steps})
+            for sentence in restored.skipped:
+                log("checkpoint-skipped", {"problem": sentence})
+            await _in_thread(learner.load, restored.payload)
+            log("restored", {"steps": restored.steps})
         settings = PeerSettings(
             steps_between_swaps=network.gossip.steps_between_swaps,
             steps_max=config.steps_max,
             swap_interval_s=network.gossip.swap_interval_s,
             membership=MembershipSettings(config.neighbours_max, config.neighbours_max * LINKS_PER_NEIGHBOUR),
         )
-        transport = Libp2pTransport(identity, config.listen)
         runtime = Runtime(Role.NODE, network, config, settings, home, transport, learner, log)
         on_runtime(runtime)
         await runtime.run(on_ready=on_ready)
+
+
+async def _in_thread(function: Callable[..., T], *arguments: object) -> T:
+    """Blocking work that a stop need not wait for."""
+    return await trio.to_thread.run_sync(
+        function,
+        *arguments,
+        abandon_on_cancel=True,  # type: ignore[call-arg]  # as in net.worker
+    )

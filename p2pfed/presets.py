@@ -1,11 +1,12 @@
 """Networks one can start from by a word: a model with settings that suit it."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
 from p2pfed.config import AdapterConfig, GossipConfig, ModelConfig, NetworkConfig, TrainingConfig
+from p2pfed.config_file import dump_network, parse_network
 from p2pfed.errors import ConfigError
 
 _JUDGE_TRAINING = TrainingConfig(learning_rate=1e-4, batch_rows=1, warmup_steps=20)
@@ -59,3 +60,35 @@ def network_of_preset(name: str, model: str) -> NetworkConfig:
     near = difflib.get_close_matches(model, PRESETS, 1)
     hint = f', the nearest preset is "{near[0]}"' if near else ""
     raise ConfigError(f'model "{model}" is not a preset ({", ".join(PRESETS)}), hub id or local folder{hint}')
+
+
+def create_network(
+    name: str,
+    model: str,
+    *,
+    bootstrap: Sequence[str] = (),
+    rank: int | None = None,
+    alpha: float | None = None,
+    seed: int | None = None,
+    prompt: str | None = None,
+    steps_between_swaps: int | None = None,
+) -> NetworkConfig:
+    """A network on a preset (`presets.PRESETS`), a hub id or a local folder. Raises ConfigError.
+
+    For anything more, `dataclasses.replace` the result; `config_file.dump_network` gives the text of its file.
+    """
+    network = network_of_preset(name, model)
+    adapter, gossip, base = network.adapter, network.gossip, network.model
+    if rank is not None:
+        # The usual convention, alpha = 2 r, unless told otherwise: the adapter acts with alpha / rank.
+        adapter = replace(adapter, rank=rank, alpha=adapter.alpha / adapter.rank * rank)
+    if alpha is not None:
+        adapter = replace(adapter, alpha=alpha)
+    if seed is not None:
+        adapter = replace(adapter, seed=seed)
+    if prompt is not None:
+        base = replace(base, prompt=prompt)
+    if steps_between_swaps is not None:
+        gossip = replace(gossip, steps_between_swaps=steps_between_swaps)
+    network = replace(network, adapter=adapter, gossip=gossip, model=base, bootstrap=tuple(bootstrap))
+    return parse_network(dump_network(network), "the new network")

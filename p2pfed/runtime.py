@@ -4,11 +4,13 @@
 enter the program here and there, and nowhere below.
 """
 
+import os
 import random
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,18 +18,18 @@ import trio
 
 from p2pfed import __version__
 from p2pfed.config import NetworkConfig, NodeConfig
-from p2pfed.control import serve_control
+from p2pfed.control import Handler, serve_control, socket_path
 from p2pfed.core.events import Event, FoundBy, PeerFound, Report, Started, StopAsked
 from p2pfed.core.messages import PROTOCOL_VERSION, Hello, PeerRecord, Role
 from p2pfed.core.peer import PeerSettings, PeerState
-from p2pfed.errors import ConfigError
+from p2pfed.errors import P2pfedError
 from p2pfed.journal import Journal
 from p2pfed.net.address import parse_bootstrap
-from p2pfed.net.discovery import Announcement, Mdns
 from p2pfed.net.driver import Driver
 from p2pfed.ports import Learner, PeerId, Transport
 from p2pfed.store import Home
 
+JOURNAL_NAME = "events.jsonl"
 NOTICES_MAX = 8
 """Sentences kept for `status`: what an operator should act on, newest last."""
 CLOCK_SKEW_MAX_S = 3600.0
@@ -70,7 +72,7 @@ class Runtime:
         self._settings = settings
         self._learner = learner
         self._log = log
-        self._journal = Journal(home.path / "events.jsonl")
+        self._journal = Journal(home.path / JOURNAL_NAME)
         self._started_at = time.monotonic()
         self._rng = random.Random(secrets.randbits(64))
         self.name = config.name or f"{role.value}-{transport.peer[-6:]}"
@@ -95,26 +97,41 @@ class Runtime:
         )
         if learner is not None:
             self.driver.attach(learner, home.save_checkpoint, config.checkpoint_interval_s)
-        self._bootstrap = [parse_bootstrap(text) for text in (*config.bootstrap, *network.bootstrap)]
+        self._bootstrap = bootstrap_peers(network, config)
+        self._stop_reason: str | None = None
+        self._stop_asked = trio.Event()
 
     async def run(self, *, on_ready: Callable[[], None] = lambda: None) -> None:
-        """Listen, find peers, work, until `stop` or cancellation of the caller (then goodbyes are shielded)."""
-        async with self.transport.running(), trio.open_nursery() as nursery:
-            nursery.start_soon(self._serve_control)
-            if self.config.mdns:
-                nursery.start_soon(self._browse)
-            self._log(
-                "started",
-                {"name": self.name, "peer": self.transport.peer, "listening": list(self.transport.addresses())},
-            )
-            on_ready()
-            await self.driver.run(self.state, self.hello, self._first_events())
-            nursery.cancel_scope.cancel()
-        self._journal.close()
+        """Listen, find peers, work, until `stop`. Cancelling it ends it too, without goodbyes and a last checkpoint."""
+        with self._journal, one_error():
+            async with self.transport.running(), trio.open_nursery() as nursery:
+                await nursery.start(serve_control, socket_path(self.home.path, os.environ), self._commands())
+                if self.config.mdns:
+                    nursery.start_soon(self._browse)
+                nursery.start_soon(self._pass_on_stop)
+                self._log(
+                    "started",
+                    {
+                        "name": self.name,
+                        "network": self.network.name,
+                        "listening": " ".join(self.own_addresses()),
+                        "home": str(self.home.path),
+                    },
+                )
+                on_ready()
+                await self.driver.run(self.state, self.hello, self._first_events())
+                self._log("stopped", {"reason": self._stop_reason, "kept": self._kept()})
+                nursery.cancel_scope.cancel()
 
     def stop(self, reason: str) -> None:
-        """From the trio thread. A second call has no effect."""
-        self.driver.tell_nowait(StopAsked(reason))
+        """From the trio thread, at any time; takes effect once running. A second call has no effect."""
+        if self._stop_reason is None:
+            self._stop_reason = reason
+            self._stop_asked.set()
+
+    def own_addresses(self) -> list[str]:
+        """Multiaddrs with /p2p/: what one hands to others."""
+        return [f"{address}/p2p/{self.transport.peer}" for address in self.transport.addresses()]
 
     def status(self) -> dict[str, object]:
         """What `p2pfed node status` shows: plain values only."""
@@ -129,7 +146,7 @@ class Runtime:
             "network": self.network.name,
             "network_id": self.network.network_id,
             "home": str(self.home.path),
-            "addresses": [f"{address}/p2p/{self.transport.peer}" for address in self.transport.addresses()],
+            "addresses": self.own_addresses(),
             "uptime_s": round(time.monotonic() - self._started_at, 1),
             "doing": self._doing(len(neighbours)),
             "training_over": state.training_over,
@@ -183,32 +200,47 @@ class Runtime:
             what = f"training over after {self.state.steps} steps, gossiping"
         return f"{what} alone: no neighbour yet" if not neighbours else f"{what} with {neighbours} neighbours"
 
-    async def _serve_control(self) -> None:
-        await serve_control(
-            self.home.path,
-            {
-                "status": lambda _: self.status(),
-                "peers": lambda _: self.peers(),
-                "stop": self._on_stop_command,
-            },
-        )
+    def _kept(self) -> str:
+        worker = self.driver.worker
+        if worker is None:
+            return f"identity and known peers in {self.home.path}"
+        if worker.over.is_set():
+            return f"checkpoint of step {worker.saved_steps}, identity and known peers in {self.home.path}"
+        at = f"that of step {worker.saved_steps}" if worker.saved_steps is not None else "the one before this start"
+        return f"a step was under way and is lost; the last checkpoint is {at}, in {self.home.path}"
 
-    def _on_stop_command(self, _: Mapping[str, object]) -> dict[str, object]:
-        self.stop("asked to stop")
-        return {"stopping": True}
+    async def _pass_on_stop(self) -> None:
+        """Waits where the driver's queue is full: a stop must not get lost."""
+        await self._stop_asked.wait()
+        await self.driver.tell(StopAsked(self._stop_reason or "asked to stop"))
+
+    def _commands(self) -> dict[str, Handler]:
+        async def status(_: Mapping[str, object]) -> object:
+            return self.status()
+
+        async def peers(_: Mapping[str, object]) -> object:
+            return self.peers()
+
+        async def stop(_: Mapping[str, object]) -> object:
+            self.stop("asked to stop")
+            return {"stopping": True, "name": self.name}
+
+        return {"status": status, "peers": peers, "stop": stop}
 
     async def _browse(self) -> None:
-        announcement = Announcement(
-            self.transport.peer, self.network.network_id, self.hello.instance, tuple(self.transport.addresses())
-        )
-        mdns = Mdns(announcement, self._on_mdns)
+        from p2pfed.net.discovery import Announcement, MdnsDiscovery  # zeroconf, only where it is used
+
+        addresses = tuple(self.transport.addresses())
+        announcement = Announcement(self.transport.peer, self.network.network_id, self.hello.instance, addresses)
+        only_here = all(address.startswith("/ip4/127.") for address in addresses)
+        mdns = MdnsDiscovery(announcement, self._on_mdns, loopback=only_here)
         async with mdns.running():
             for warning in mdns.warnings:
                 self.notices.add(warning)
                 self._log("mdns", {"warning": warning})
             await trio.sleep_forever()
 
-    def _on_mdns(self, peer: PeerId, addresses: tuple[str, ...], instance: int | None) -> None:
+    def _on_mdns(self, peer: PeerId, addresses: tuple[str, ...], instance: int) -> None:
         self.driver.tell_nowait(PeerFound(peer, addresses, FoundBy.MDNS, instance))
 
     def _on_remember(self, peers: tuple[PeerRecord, ...]) -> None:
@@ -232,13 +264,24 @@ class Runtime:
                 self.notices.add(f"The clock of {fields['name']} differs from ours by {fields['clock_skew_s']} s.")
 
 
-def check_bootstrap(addresses: tuple[str, ...]) -> None:
-    """Raises ConfigError for the first bootstrap address that cannot be dialled as written."""
-    for text in addresses:
-        try:
-            parse_bootstrap(text)
-        except ConfigError as error:
-            raise ConfigError(f"bootstrap peer {text!r}: {error}") from error
+def bootstrap_peers(network: NetworkConfig, config: NodeConfig) -> list[tuple[PeerId, str]]:
+    """Peer and address of every configured bootstrap peer. Raises ConfigError for the first that cannot be dialled."""
+    return [parse_bootstrap(text) for text in dict.fromkeys((*config.bootstrap, *network.bootstrap))]
+
+
+@contextmanager
+def one_error() -> Iterator[None]:
+    """Nurseries wrap errors in groups: a P2pfedError comes out alone, anything else as it is."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        ours, others = group.split(P2pfedError)
+        if ours is None or others is not None:
+            raise
+        error: BaseException = ours
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from error.__cause__
 
 
 def default_home(root: Path, network: NetworkConfig, name: str) -> Path:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from p2pfed.core.messages import PeerRecord
 from p2pfed.errors import ExitCode, LocalError, RemoteError
-from p2pfed.wire.codec import PEER
+from p2pfed.wire.codec import record_of
 
 CHECKPOINTS_KEPT = 2
 """The newest, and one in case its medium lost it."""
@@ -100,7 +100,7 @@ class Home:
             if not isinstance(entry, dict) or not isinstance(addresses := entry.get("addresses"), list):
                 continue
             with suppress(RemoteError):
-                record: PeerRecord = PEER.read("peer", (entry.get("peer"), tuple(addresses)))
+                record = record_of(entry.get("peer"), tuple(addresses))
                 records.setdefault(record.peer, record)
         return tuple(records.values())
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -258,6 +259,58 @@ def test_a_real_limit_reached_in_the_middle_of_a_write(tmp_path: Path) -> None:
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY  # only the child was limited
 
 
+class Killed(BaseException):
+    """Ends the process in the test's mind: no handler for errors sees it."""
+
+
+def test_death_before_each_single_system_call_leaves_a_whole_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every instant that differs on disk, in turn; what random kills can only hit by luck."""
+    calls_left = 0
+
+    def mortal(call: Callable[..., Any], short: bool) -> Callable[..., Any]:
+        def maybe(*arguments: Any, **options: Any) -> Any:
+            nonlocal calls_left
+            if calls_left == 0:
+                raise Killed
+            calls_left -= 1
+            if short:
+                arguments = (arguments[0], arguments[1][:7])
+            return call(*arguments, **options)
+
+        return maybe
+
+    with open_home(tmp_path) as home:
+        home.save_checkpoint(1, b"before")
+        home.save_checkpoint(2, b"and before that one")
+    outcomes = []
+    for at in range(100):
+        expected = outcomes[-1] if outcomes else 2
+        calls_left = at
+        with open_home(tmp_path) as home, monkeypatch.context() as patch:
+            for name in ("open", "write", "fsync", "replace", "unlink"):
+                patch.setattr(os, name, mortal(getattr(os, name), name == "write"))
+            try:
+                home.save_checkpoint(expected + 1, f"payload of step {expected + 1}".encode())
+                finished = True
+            except Killed:
+                finished = False
+        with open_home(tmp_path) as home:
+            loaded = home.load_checkpoint()
+        assert loaded is not None
+        assert loaded.skipped == (), at
+        assert loaded.steps in ((expected + 1,) if finished else (expected, expected + 1)), at
+        assert loaded.steps == 2 or loaded.payload == f"payload of step {loaded.steps}".encode()
+        outcomes.append(loaded.steps)
+        if finished:
+            break
+    else:
+        pytest.fail("never finished")
+    assert outcomes[0] == 2
+    assert len(outcomes) > 8
+
+
 @pytest.mark.slow
 def test_kill_9_at_any_instant_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     """Kills, not power cuts: what the kernel has taken is there. Every promised checkpoint must load."""
@@ -265,7 +318,7 @@ def test_kill_9_at_any_instant_leaves_a_whole_checkpoint(tmp_path: Path) -> None
     rng = random.Random(seed)
     promised = 0
     torn = 0
-    for kill in range(40):
+    for kill in range(30):
         command = [sys.executable, "-m", "tests.store_writer", str(tmp_path)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as writer:
             assert writer.stdout is not None

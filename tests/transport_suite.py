@@ -68,7 +68,7 @@ async def pair(make: Callable[[], Transport]) -> AsyncIterator[Pair]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    while not condition():
+    while not condition():  # noqa: ASYNC110  the condition is inside libp2p, which has no event for it
         await trio.sleep(0.01)
 
 

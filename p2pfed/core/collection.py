@@ -91,7 +91,7 @@ class Collector:
         self._fetch: Fetch | None = None
         self._progress_at = 0.0
         self._news_at = 0.0
-        self._started_at = 0.0
+        self._started_at: float | None = None
         self._mixing = False
         self._over = False
 
@@ -212,19 +212,24 @@ class Collector:
 
     def _next(self, now: float) -> list[Effect]:
         """Ask the next node; finish when there is none and none has appeared for a while."""
-        if self._current is not None or self._mixing:
+        if self._current is not None or self._mixing or self._started_at is None:
             return []
-        done = {contribution.peer for contribution in self.contributions}
+        done = [contribution.peer for contribution in self.contributions]
         for entry in self.membership.neighbours():
             if entry.peer in done or self._attempts.get(entry.peer, 0) >= ATTEMPTS_MAX or entry.link is None:
                 continue
             self._current, self._fetch, self._progress_at = entry.peer, None, now
             self._attempts[entry.peer] = self._attempts.get(entry.peer, 0) + 1
             return [Send(entry.link, VersionAsk())]
-        quiet_since = max(self._news_at, self._progress_at)
-        if now - quiet_since >= self._settings.settle_s or now - self._started_at >= self._settings.deadline_s:
+        quiet_s = now - max(self._news_at, self._progress_at)
+        settled = quiet_s >= self._settings.settle_s and (bool(self.contributions) or not self._dialling())
+        if settled or now - self._started_at >= self._settings.deadline_s:
             return self._finish("all reachable nodes were read")
         return []  # the maintain timer brings us back every second
+
+    def _dialling(self) -> bool:
+        """A first dial may take longer than the network needs to settle."""
+        return any(entry.dialling for entry in self.membership.view.entries())
 
     def _fail(self, reason: str, final: bool = False) -> list[Effect]:
         """The node under way is left: tried again later, or listed for good."""

@@ -9,6 +9,7 @@ import heapq
 import itertools
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
 
@@ -40,7 +41,7 @@ from p2pfed.core.events import (
     Train,
 )
 from p2pfed.core.messages import Hello, PeerRecord
-from p2pfed.errors import ProtocolMissing, RemoteError, TransportError
+from p2pfed.errors import ConfigError, ProtocolMissing, RemoteError, TransportError
 from p2pfed.net.session import Session, exchange_hellos
 from p2pfed.net.worker import LearnerWorker
 from p2pfed.ports import Learner, Link, PeerId, Transport
@@ -113,14 +114,15 @@ class Driver:
         self.worker = LearnerWorker(learner, self.tell, save, checkpoint_interval_s)
 
     async def tell(self, event: Event) -> None:
-        """Hand an event to the machine; waits while the queue is full."""
-        await self._events_in.send(event)
+        """Hand an event to the machine; waits while the queue is full. After the end it goes nowhere."""
+        with suppress(trio.BrokenResourceError):
+            await self._events_in.send(event)
 
     def tell_nowait(self, event: Event) -> bool:
         """For callbacks that may not wait (discovery): False where the queue is full and the event is lost."""
         try:
             self._events_in.send_nowait(event)
-        except trio.WouldBlock:
+        except (trio.WouldBlock, trio.BrokenResourceError):
             return False
         return True
 
@@ -131,13 +133,17 @@ class Driver:
             self._nursery = nursery
             if self.worker is not None:
                 nursery.start_soon(self.worker.run)
-            for event in first:
-                self._carry_out(machine.handle(event, trio.current_time()))
-            self._ready.set()
-            while not self._finished:
-                event = await self._next_event()
-                self._carry_out(machine.handle(event, trio.current_time()))
-            await self._shut_down()
+            try:
+                for event in first:
+                    self._carry_out(machine.handle(event, trio.current_time()))
+                self._ready.set()
+                while not self._finished:
+                    event = await self._next_event()
+                    self._carry_out(machine.handle(event, trio.current_time()))
+                await self._shut_down()
+            finally:
+                # Sessions that are still ending must not wait for a reader that is gone.
+                self._events_out.close()
             nursery.cancel_scope.cancel()
 
     async def _next_event(self) -> Event:
@@ -236,7 +242,8 @@ class Driver:
             except ProtocolMissing:
                 await self._diagnose(peer, address)
                 return
-            except (TransportError, RemoteError) as error:
+            except (TransportError, RemoteError, ConfigError) as error:
+                # ConfigError: a stranger told us an address that is none.
                 failures.append(f"{address}: {error}")
             except trio.TooSlowError:
                 failures.append(f"{address}: no answer within {DIAL_S:.0f} s")

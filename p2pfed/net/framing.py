@@ -37,6 +37,7 @@ class FrameBuffer:
             raise RemoteError(f"frame of {length} bytes announced, more than {FRAME_BYTES_MAX}")
         if len(self._bytes) < LENGTH_BYTES + length:
             return None
-        frame = bytes(self._bytes[LENGTH_BYTES : LENGTH_BYTES + length])
+        with memoryview(self._bytes) as view:  # one copy, not two
+            frame = bytes(view[LENGTH_BYTES : LENGTH_BYTES + length])
         del self._bytes[: LENGTH_BYTES + length]
         return frame

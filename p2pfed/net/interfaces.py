@@ -59,6 +59,6 @@ def probe_port(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise LocalError(
-                f"cannot listen on {host} port {port} ({error.strerror}); stop the other program or choose another port",
+                f"cannot listen on {host} port {port} ({error.strerror}); free it or choose another",
                 ExitCode.PORT,
             ) from error

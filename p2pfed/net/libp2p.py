@@ -1,4 +1,4 @@
-"""ports.Transport over libp2p: TCP, Noise and Yamux, nothing else; its exceptions end here.
+"""ports.Transport over libp2p: TCP, Noise and Yamux, nothing else.
 
 It dials exactly the one address it is given, with a limit of DIAL_S, and never what libp2p's peerstore
 remembers. Who may connect is asked inside the Noise handshake, both ways. Every limit is a constant below.
@@ -6,7 +6,7 @@ remembers. Who may connect is asked inside the Noise handshake, both ways. Every
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import cast
 
 import trio
@@ -20,7 +20,6 @@ from libp2p.crypto.ed25519 import Ed25519PrivateKey
 from libp2p.crypto.keys import KeyPair
 from libp2p.crypto.x25519 import create_new_key_pair as new_noise_key_pair
 from libp2p.custom_types import TProtocol
-from libp2p.exceptions import BaseLibp2pError
 from libp2p.host.basic_host import BasicHost
 from libp2p.io.trio import TrioTCPStream
 from libp2p.network.config import ConnectionConfig
@@ -29,23 +28,20 @@ from libp2p.network.connection.swarm_connection import SwarmConn
 from libp2p.network.stream.net_stream import NetStream
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
-from libp2p.protocol_muxer.exceptions import ProtocolNotSupportedError
 from libp2p.protocol_muxer.multiselect_client import MultiselectClient
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from libp2p.security.exceptions import HandshakeFailure
-from libp2p.security.noise.exceptions import PeerIDMismatchesPubkey
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from libp2p.stream_muxer.yamux.yamux import Yamux
-from libp2p.tools.anyio_service.exceptions import LifecycleError
 from multiaddr import Multiaddr
 
-from p2pfed.errors import ConfigError, ExitCode, LocalError, P2pfedError, ProtocolMissing, RemoteError, TransportError
+from p2pfed.errors import ConfigError, ExitCode, LocalError, P2pfedError, TransportError
 from p2pfed.net.address import Address, parse_address
-from p2pfed.net.framing import FrameBuffer, encode
 from p2pfed.net.identity import Identity
 from p2pfed.net.interfaces import concrete_hosts, probe_port
+from p2pfed.net.libp2p_link import Libp2pLink, as_transport_errors, reset
 from p2pfed.ports import Link, PeerId
 
 log = logging.getLogger("p2pfed.net")
@@ -61,10 +57,6 @@ LIMITS = hardening.Limits(
     streams_max=256,
     streams_per_peer_max=16,  # a gossip link, a hello and a few swaps at a time; above it streams are reset
 )
-READ_BYTES = 64 * 1024
-"""One Yamux frame's worth."""
-LINGER_S = 5.0
-"""A closed link waits so long for the other side to close too, then it is reset: a reset loses what is under way."""
 CLOSE_S = 2.0
 
 
@@ -90,87 +82,6 @@ class _GatedNoise(NoiseTransport):
         return secured
 
 
-class Libp2pLink:
-    """ports.Link over one libp2p stream. Its closing is finished by the transport's nursery."""
-
-    def __init__(self, stream: NetStream, address: str, outbound: bool, spawn: Callable[..., None]) -> None:
-        self._stream = stream
-        self._spawn = spawn
-        self._buffer = FrameBuffer()
-        self._send_lock = trio.Lock()
-        self._receiving: trio.CancelScope | None = None
-        self._lost: str | None = None
-        self.peer = PeerId(str(stream.muxed_conn.peer_id))
-        self.address = address
-        self.outbound = outbound
-
-    async def send(self, frame: bytes) -> None:
-        data = encode(frame)
-        async with self._send_lock:
-            self._check()
-            sent = False
-            try:
-                with _as_transport_errors(f"link to {self.peer} broke while sending"):
-                    await self._stream.write(data)
-                sent = True
-            finally:
-                if not sent:  # part of the frame may be under way, nothing can follow it
-                    self._lose("a frame was not sent to its end")
-
-    async def receive(self) -> bytes:
-        while True:
-            self._check()
-            try:
-                frame = self._buffer.take()
-            except RemoteError:
-                self._lose("the peer broke the frame cap")
-                raise
-            if frame is not None:
-                return frame
-            self._buffer.feed(await self._read())
-
-    async def _read(self) -> bytes:
-        data = b""
-        with trio.CancelScope() as self._receiving, _as_transport_errors(f"link to {self.peer} ended"):
-            data = bytes(await self._stream.read(READ_BYTES))
-        self._receiving = None
-        if not data:
-            self._check()
-            raise TransportError(f"link to {self.peer} ended")
-        return data
-
-    async def aclose(self) -> None:
-        if self._lost is None:
-            self._lost = "it was closed by this side"
-            self._stop_receiving()
-            self._spawn(self._finish)
-
-    def _check(self) -> None:
-        if self._lost is not None:
-            raise TransportError(f"link to {self.peer} is gone: {self._lost}")
-
-    def _lose(self, reason: str) -> None:
-        if self._lost is None:
-            self._lost = reason
-            self._stop_receiving()
-            self._spawn(_reset, self._stream)
-
-    def _stop_receiving(self) -> None:
-        if self._receiving is not None:
-            self._receiving.cancel()
-
-    async def _finish(self) -> None:
-        """Half-close, let the other side finish, then forget the stream whatever it does."""
-        try:
-            with trio.move_on_after(LINGER_S), _as_transport_errors("closing"):
-                await self._stream.close_write()
-                while await self._stream.read(READ_BYTES):
-                    pass
-        except TransportError:
-            pass
-        await _reset(self._stream)
-
-
 class Libp2pTransport:
     """ports.Transport. One object, one life: `running` can be entered once."""
 
@@ -183,9 +94,7 @@ class Libp2pTransport:
         """Raises ConfigError for a listen address, LocalError for another libp2p."""
         hardening.apply()
         self._listen = tuple(_listen_address(text) for text in listen)
-        private = Ed25519PrivateKey.new(identity.seed)
-        self._noise = _GatedNoise(KeyPair(private, private.get_public_key()), allowed)
-        self._host = _make_host(KeyPair(private, private.get_public_key()), self._noise)
+        self._host = _make_host(identity, allowed)
         self._swarm = cast(Swarm, self._host.get_network())
         self._peer = PeerId(str(self._host.get_id()))
         self._nursery: trio.Nursery | None = None
@@ -215,11 +124,8 @@ class Libp2pTransport:
 
         self._host.set_stream_handler(TProtocol(protocol), handle)
 
-    def running(self) -> AbstractAsyncContextManager[None]:
-        return self._run()
-
     @asynccontextmanager
-    async def _run(self) -> AsyncIterator[None]:
+    async def running(self) -> AsyncIterator[None]:
         for address in self._listen:
             probe_port(address.host, address.port)
         failure: Exception | None = None
@@ -239,9 +145,12 @@ class Libp2pTransport:
             raise failure
 
     async def open(self, peer: PeerId | None, address: str, protocol: str) -> Link:
-        target = parse_address(address)
+        try:
+            target = parse_address(address)
+        except ConfigError as error:  # most addresses are hearsay: not the user's fault
+            raise TransportError(str(error)) from error
         if target.peer is not None and peer is not None and target.peer != peer:
-            raise ConfigError(f"address {address} names another peer than {peer}")
+            raise TransportError(f"address {address} names another peer than {peer}")
         with _limit(DIAL_S, f"{target} did not answer in {DIAL_S:.0f} s"):
             connection = await self._connection(peer or target.peer, target)
             stream = await self._stream(connection, protocol)
@@ -258,9 +167,9 @@ class Libp2pTransport:
         if peer is None:
             return await self._dial(None, target)
         while True:
-            live = [c for c in self._connections(peer) if not c.is_closed and c.muxed_conn.is_established]
-            if live:
-                return live[-1]
+            for connection in self._connections(peer):
+                if not connection.is_closed and connection.muxed_conn.is_established:
+                    return connection
             if peer not in self._dialling:
                 break
             await self._dialling[peer].wait()
@@ -278,7 +187,7 @@ class Libp2pTransport:
         raw: RawConnection | None = None
         done = False
         try:
-            with _as_transport_errors(f"no connection to {target}"):
+            with as_transport_errors(f"no connection to {target}"):
                 tcp = await trio.open_tcp_stream(target.host, target.port)
                 raw = RawConnection(TrioTCPStream(tcp), True)
                 hardening.watch_socket(tcp)
@@ -298,7 +207,7 @@ class Libp2pTransport:
         stream: NetStream | None = None
         done = False
         try:
-            with _as_transport_errors(f"no stream to {connection.muxed_conn.peer_id}"):
+            with as_transport_errors(f"no stream to {connection.muxed_conn.peer_id}"):
                 stream = await connection.new_stream()
                 communicator = MultiselectCommunicator(stream)
                 client = MultiselectClient()
@@ -309,11 +218,11 @@ class Libp2pTransport:
                 return stream
         finally:
             if stream is not None and not done:
-                self._spawn(_reset, stream)
+                self._spawn(reset, stream)
 
     def _link(self, stream: NetStream, outbound: bool) -> Libp2pLink:
         assert stream.swarm_conn is not None
-        return Libp2pLink(stream, _remote_address(stream.swarm_conn), outbound, self._spawn)
+        return Libp2pLink(stream, _address_of(hardening.socket_of(stream.swarm_conn)), outbound, self._spawn)
 
     def _spawn(self, function: Callable[..., Awaitable[None]], *arguments: object) -> None:
         """What ends a stream outlives its caller, not this transport; afterwards there is nothing to end."""
@@ -341,10 +250,12 @@ class Libp2pTransport:
             await self._host.close()
 
 
-def _make_host(key_pair: KeyPair, noise: NoiseTransport) -> BasicHost:
+def _make_host(identity: Identity, allowed: Callable[[PeerId], bool]) -> BasicHost:
+    private = Ed25519PrivateKey.new(identity.seed)
+    key_pair = KeyPair(private, private.get_public_key())
     host = new_host(
         key_pair=key_pair,
-        sec_opt={TProtocol(NOISE): noise},
+        sec_opt={TProtocol(NOISE): _GatedNoise(key_pair, allowed)},
         muxer_opt={TProtocol(YAMUX): Yamux},
         disable_identify_address_discovery=True,
         connection_config=ConnectionConfig(
@@ -353,7 +264,6 @@ def _make_host(key_pair: KeyPair, noise: NoiseTransport) -> BasicHost:
             low_watermark=0,
             high_watermark=LIMITS.connections_max,
             inbound_upgrade_timeout=UPGRADE_S,
-            outbound_upgrade_timeout=UPGRADE_S,
         ),
     )
     assert isinstance(host, BasicHost)
@@ -368,19 +278,12 @@ def _listen_address(text: str) -> Address:
     return address
 
 
-def _remote_address(connection: SwarmConn) -> str:
-    stream = hardening.socket_of(connection)
+def _address_of(tcp: trio.SocketStream | None) -> str:
     try:
-        host, port = stream.socket.getpeername()[:2] if stream is not None else ("", 0)
-    except OSError:
-        host, port = "", 0
-    return str(Address("ip6" if ":" in host else "ip4", host, port)) if host else ""
-
-
-async def _reset(stream: NetStream) -> None:
-    """Never raises: NetStream.reset ignores a broken connection."""
-    with trio.CancelScope(shield=True), trio.move_on_after(hardening.CLOSE_GRACE_S):
-        await stream.reset()
+        host, port = tcp.socket.getpeername()[:2] if tcp is not None else ("", 0)
+    except OSError:  # gone already
+        return ""
+    return str(Address("ip6" if ":" in host else "ip4", host, port))
 
 
 @contextmanager
@@ -389,20 +292,3 @@ def _limit(seconds: float, message: str) -> Iterator[None]:
         yield
     if scope.cancelled_caught:
         raise TransportError(message)
-
-
-@contextmanager
-def _as_transport_errors(what: str) -> Iterator[None]:
-    """libp2p's and the socket's exceptions become ours: whose fault it is."""
-    try:
-        yield
-    except P2pfedError:
-        raise
-    except ProtocolNotSupportedError as error:
-        raise ProtocolMissing(f"{what}: {error}") from error
-    except PeerIDMismatchesPubkey as error:
-        raise RemoteError(f"{what}: another peer answers there") from error
-    except (BaseLibp2pError, OSError, LifecycleError, trio.ClosedResourceError, trio.BrokenResourceError) as error:
-        raise TransportError(f"{what}: {str(error) or type(error).__name__}") from error
-    except Exception as error:
-        raise RemoteError(f"{what}: malformed bytes ({error!r})") from error

@@ -8,7 +8,7 @@ import hashlib
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 
 import trio
 
@@ -166,11 +166,8 @@ class MemoryTransport:
     def serve(self, protocol: str, handler: Handler) -> None:
         self._handlers[protocol] = handler
 
-    def running(self) -> AbstractAsyncContextManager[None]:
-        return self._run()
-
     @asynccontextmanager
-    async def _run(self) -> AsyncIterator[None]:
+    async def running(self) -> AsyncIterator[None]:
         failure: Exception | None = None
         async with trio.open_nursery() as self._nursery:
             try:

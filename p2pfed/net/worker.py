@@ -43,6 +43,8 @@ class LearnerWorker:
         self._stopping = False
         self.over = trio.Event()
         """Set when `run` has ended and saved."""
+        self.saved_steps: int | None = None
+        """Local steps in the last checkpoint of this run."""
         self._published: dict[bytes, bytes] = {}
         self.loss: float | None = None
 
@@ -90,6 +92,7 @@ class LearnerWorker:
         payload = await trio.to_thread.run_sync(self.learner.save)
         await trio.to_thread.run_sync(self._save, steps, payload)
         self._saved_at = trio.current_time()
+        self.saved_steps = steps
 
     async def _do_step(self) -> None:
         assert self._steps_todo is not None

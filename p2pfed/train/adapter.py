@@ -7,6 +7,7 @@ name: equal bytes on every platform and library version, which torch's generator
 
 import hashlib
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,7 +34,10 @@ class Adapter:
             raise ConfigError(f"gossip.encoding {network.gossip.encoding!r}, expected float32 or float16")
         self._encoding = _ENCODINGS[network.gossip.encoding]
         try:
-            self.model: Any = peft.get_peft_model(base, lora_config(network), adapter_name=ADAPTER_NAME)
+            with warnings.catch_warnings():
+                # PEFT asks transformers in a way that is being renamed there; users can do nothing about it.
+                warnings.simplefilter("ignore", FutureWarning)
+                self.model: Any = peft.get_peft_model(base, lora_config(network), adapter_name=ADAPTER_NAME)
         except ValueError as error:
             raise ConfigError(f"adapter.targets {list(network.adapter.targets)}: {str(error)[:200]}") from error
         self.factors: dict[str, torch.nn.Parameter] = dict(sorted(_named_factors(self.model).items()))

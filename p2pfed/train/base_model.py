@@ -98,7 +98,9 @@ def load_tokenizer(folder: Path) -> Any:
 def load_base(model: ModelConfig, folder: Path, *, cache: Path, device: torch.device) -> BaseModel:
     """Everything a learner or judge needs. Checks the digests the network file names."""
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging as transformers_logging
 
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     tokenizer = load_tokenizer(folder)
     tokenizer_sum = tokenizer_digest(tokenizer)
     base_sum = base_digest(folder, cache)

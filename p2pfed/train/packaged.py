@@ -99,7 +99,9 @@ def _convert_smollm2(package: Path, out: Path) -> None:
     """GGUF to Llama. A model loaded from GGUF refuses save_pretrained, so its values go into a plain one."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from transformers.utils import logging as transformers_logging
 
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     file = "SmolLM2-135M-Instruct.Q4_1.gguf"
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(package, gguf_file=file, dtype=torch.float32)

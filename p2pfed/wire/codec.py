@@ -64,7 +64,7 @@ _TEXT = Text(0, m.TEXT_CHARS_MAX)
 _WORDS = Words(m.TEXT_CHARS_MAX)
 _DIGEST = Binary(m.DIGEST_BYTES, m.DIGEST_BYTES)
 _ADDRESSES = Several(Text(1, m.ADDRESS_CHARS_MAX, _ADDRESS_ALPHABET, start="/"), 0, m.ADDRESSES_MAX)
-PEER = Record(m.PeerRecord, {"peer": Text(1, PEER_ID_CHARS_MAX, _ID_ALPHABET), "addresses": _ADDRESSES})
+_PEER = Record(m.PeerRecord, {"peer": Text(1, PEER_ID_CHARS_MAX, _ID_ALPHABET), "addresses": _ADDRESSES})
 _PART_INDEX = Integer(0, m.PARTS_MAX - 1)
 _PAIRS = Pairs(m.FIELDS_MAX, _TEXT)
 _VERSION = _VersionRecord(
@@ -97,7 +97,7 @@ FORMS: Mapping[int, Record] = MappingProxyType(
         2: Record(m.Ping, {"nonce": Integer()}),
         3: Record(m.Pong, {"nonce": Integer()}),
         4: Record(m.PeersAsk, {"count": Integer(1, m.PEERS_TOLD_MAX)}),
-        5: Record(m.PeersTold, {"peers": Several(PEER, 0, m.PEERS_TOLD_MAX)}),
+        5: Record(m.PeersTold, {"peers": Several(_PEER, 0, m.PEERS_TOLD_MAX)}),
         6: Record(m.Goodbye, {"reason": _WORDS}),
         7: Record(m.IdentityInUse, {"instance": Integer()}),
         8: Record(m.SwapOffer, {**_SWAP, "version": _VERSION}),
@@ -155,6 +155,11 @@ def decode(frame: bytes) -> m.Message:
             # A later Hello may look different; what its sender must be told is which version differs.
             raise RemoteError(f"peer speaks protocol version {spoken}, not {m.PROTOCOL_VERSION}") from error
         raise
+
+
+def record_of(peer: object, addresses: tuple[object, ...]) -> m.PeerRecord:
+    """A peer record from outside the protocol (a file, mDNS), held to the same bounds. Raises RemoteError."""
+    return cast(m.PeerRecord, _PEER.read("peer", (peer, addresses)))
 
 
 def _unpack(frame: bytes) -> Any:

@@ -21,9 +21,10 @@ from p2pfed.net import hardening
 from p2pfed.net.identity import new_identity
 from p2pfed.net.libp2p import LIMITS, Libp2pTransport
 from p2pfed.ports import Link
-from tests.transport_suite import ECHO, SILENT, pair
+from tests.transport_suite import ECHO, SILENT, pair, until
 
 # isort: split
+from libp2p.exceptions import BaseLibp2pError
 from libp2p.network.swarm import Swarm
 from libp2p.stream_muxer.yamux import yamux
 
@@ -52,7 +53,7 @@ def outcome(main: Callable[[], Any], limit_s: float = 10.0) -> str:
 
     try:
         trio.run(limited)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001  an ended host raises groups of anything
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
         return type(error).__name__
@@ -175,8 +176,8 @@ def test_a_cancelled_read(hardened: bool, monkeypatch: pytest.MonkeyPatch) -> No
             frame = bytes(range(256)) * 1000
             await link.send(frame)
             connection = muxed(both.client)
-            while sum(map(len, connection.stream_buffers.values())) < len(frame):
-                await trio.sleep(0.01)
+            await until(lambda: sum(map(len, connection.stream_buffers.values())) >= len(frame))
+            answer = None
             async with trio.open_nursery() as nursery:
                 await nursery.start(hold, connection._write_lock)  # the window update has to wait for its turn
 
@@ -186,10 +187,10 @@ def test_a_cancelled_read(hardened: bool, monkeypatch: pytest.MonkeyPatch) -> No
 
                 nursery.start_soon(free_it)
                 with trio.move_on_after(0.05):
-                    await link.receive()
+                    answer = await link.receive()
                 await trio.sleep_forever()
             with trio.fail_after(3):
-                assert await link.receive() == frame
+                assert (answer or await link.receive()) == frame
 
     assert (outcome(main) == "fine") == hardened
 
@@ -259,7 +260,7 @@ def test_a_peer_that_ignores_its_window(hardened: bool, monkeypatch: pytest.Monk
                     await attacker._write_frame(frame)
                     held = max(held, sum(map(len, victim.stream_buffers.values())))
                 await trio.sleep(0.3)
-            except Exception:
+            except BaseLibp2pError:  # the victim hung up
                 pass
             held = max(held, sum(map(len, victim.stream_buffers.values())))
             newcomer = make_transport()
@@ -303,8 +304,7 @@ def test_the_auto_connector_dials_nobody(hardened: bool, monkeypatch: pytest.Mon
             )
             async with client.running():
                 with trio.move_on_after(3):
-                    while not client.connections():
-                        await trio.sleep(0.05)
+                    await until(lambda: client.connections() > 0)
                 assert (client.connections() == 0) == hardened
 
     trio.run(main)
@@ -346,8 +346,7 @@ def test_leaving_closes_connections(hardened: bool, monkeypatch: pytest.MonkeyPa
             async with server.running():
                 await client.open(server.peer, server.addresses()[0], "/silent")
             with trio.move_on_after(1):
-                while client.connections():
-                    await trio.sleep(0.05)
+                await until(lambda: client.connections() == 0)
             assert (client.connections() == 0) == hardened
 
     trio.run(main)
@@ -367,7 +366,8 @@ from p2pfed.net.libp2p import Libp2pTransport
 with open("/proc/self/statm") as file:
     pages = int(file.read().split()[1])
 import resource
-print(pages * resource.getpagesize() // 2**20, *[name for name in ("httpx", "requests", "zeroconf") if name in sys.modules])
+print(pages * resource.getpagesize() // 2**20)
+print(*[name for name in ("httpx", "requests", "zeroconf") if name in sys.modules])
 """
 
 

@@ -1,5 +1,6 @@
 """The libp2p transport: the suite, and what strangers, dead processes and taken ports do to it."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -13,7 +14,8 @@ import trio
 
 from p2pfed.errors import ConfigError, ExitCode, LocalError, RemoteError, TransportError
 from p2pfed.net.identity import new_identity
-from p2pfed.net.libp2p import LIMITS, Libp2pLink, Libp2pTransport
+from p2pfed.net.libp2p import LIMITS, Libp2pTransport
+from p2pfed.net.libp2p_link import Libp2pLink
 from p2pfed.ports import FRAME_BYTES_MAX, Link, PeerId, Transport
 from tests.transport_suite import ECHO, SILENT, Pair, TransportSuite, pair, serve, until
 
@@ -181,11 +183,12 @@ def test_nobody_waits_longer_than_the_limit_for_a_silent_answer(monkeypatch: pyt
     monkeypatch.setattr("p2pfed.net.libp2p.DIAL_S", 0.3)
 
     async def main() -> None:
+        async def say_nothing(stream: trio.SocketStream) -> None:
+            await trio.sleep_forever()
+
         client = make_transport()
         async with client.running(), trio.open_nursery() as nursery:
-            (listener,) = await nursery.start(
-                partial(trio.serve_tcp, host="127.0.0.1"), lambda _: trio.sleep_forever(), 0
-            )
+            (listener,) = await nursery.start(partial(trio.serve_tcp, host="127.0.0.1"), say_nothing, 0)
             port = listener.socket.getsockname()[1]
             with trio.fail_after(3), pytest.raises(TransportError, match="did not answer"):
                 await client.open(client.peer, f"/ip4/127.0.0.1/tcp/{port}", ECHO)
@@ -215,10 +218,8 @@ def test_connections_and_streams_of_one_peer_are_limited() -> None:
                 await both.open(SILENT)
             await links[0].aclose()
             for _ in range(2 * LIMITS.connections_per_peer_max):
-                try:
+                with contextlib.suppress(TransportError):
                     await both.client.open(None, both.address, ECHO)
-                except TransportError:
-                    pass
             assert len(both.server._swarm.get_connections()) <= LIMITS.connections_per_peer_max  # type: ignore[attr-defined]
 
     trio.run(main)
@@ -251,6 +252,17 @@ def test_an_address_that_is_not_ours_is_an_error_of_the_port() -> None:
 def test_a_bad_listen_address_is_a_config_error(address: str) -> None:
     with pytest.raises(ConfigError):
         Libp2pTransport(new_identity(), (address,))
+
+
+@pytest.mark.parametrize("address", ["", "/memory/1", "/ip4/127.0.0.1/udp/1", "/ip4/127.0.0.1/tcp/99999"])
+def test_hearsay_that_is_no_address_is_nobodys_fault(address: str) -> None:
+    async def main() -> None:
+        client = make_transport()
+        async with client.running():
+            with pytest.raises(TransportError):
+                await client.open(client.peer, address, ECHO)
+
+    trio.run(main)
 
 
 def test_addresses_are_concrete() -> None:
@@ -302,7 +314,9 @@ trio.run(main)
 @pytest.mark.slow
 def test_a_killed_process_is_noticed() -> None:
     async def main() -> None:
-        with subprocess.Popen([sys.executable, "-c", REMOTE], stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(  # noqa: ASYNC220  the process is what is tested
+            [sys.executable, "-c", REMOTE], stdout=subprocess.PIPE, text=True
+        ) as process:
             try:
                 assert process.stdout is not None
                 peer, address = (await trio.to_thread.run_sync(process.stdout.readline)).split()

@@ -14,8 +14,8 @@ from p2pfed.config_file import dump_network
 from p2pfed.control import ask, socket_path
 from p2pfed.errors import LocalError
 
-WAIT_S = 90.0
-"""Longest wait for anything; importing torch takes 5 to 10 s where two cores are shared."""
+WAIT_S = 180.0
+"""Longest wait for anything; importing torch takes 5 to 30 s where two cores are shared."""
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
 
 
