@@ -115,7 +115,7 @@ def test_asking_one_that_does_not_run(network: api.NetworkConfig, config: Callab
 def test_create_network_checks_values() -> None:
     network = api.create_network("x", "smollm2-135m", rank=4, seed=7, prompt="p2pfed-absolute/1", alpha=3.0)
     assert (network.adapter.rank, network.adapter.alpha, network.adapter.seed) == (4, 3.0, 7)
-    with pytest.raises(ConfigError, match="adapter.rank = 0"):
+    with pytest.raises(ConfigError, match=r"adapter\.rank = 0"):
         api.create_network("x", "smollm2-135m", rank=0)
 
 
