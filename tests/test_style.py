@@ -142,7 +142,7 @@ def test_imports_are_light(module: str, heavy: tuple[str, ...]) -> None:
 
 
 def test_no_machine_paths_or_registry_hosts() -> None:
-    private = re.compile(r"(/wor[k]/|/far[m]/|\.librar[y]|index-ur[l]|https?://[^ )]*/simpl[e]|/roo[t]/)")
+    private = re.compile(r"(/wor[k]/|/far[m]/|/\.librar[y]|index-ur[l]|https?://[^ )]*/simpl[e]|/roo[t]/)")
     for path in TEXTS:
         text = path.read_text(errors="ignore")
         found = private.search(text)

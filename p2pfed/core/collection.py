@@ -214,7 +214,7 @@ class Collector:
         """Ask the next node; finish when there is none and none has appeared for a while."""
         if self._current is not None or self._mixing or self._started_at is None:
             return []
-        done = {contribution.peer for contribution in self.contributions}
+        done = [contribution.peer for contribution in self.contributions]
         for entry in self.membership.neighbours():
             if entry.peer in done or self._attempts.get(entry.peer, 0) >= ATTEMPTS_MAX or entry.link is None:
                 continue
