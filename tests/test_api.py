@@ -131,13 +131,14 @@ from tests.fakes import VectorLearner
 class StuckLearner(VectorLearner):
     def step(self):
         if self.steps == 3:
+            print("stuck", flush=True)
             threading.Event().wait(3600)
         return super().step()
 
 network = api.create_network("trial", "./none")
 config = api.NodeConfig(home=sys.argv[1], listen=("/ip4/127.0.0.1/tcp/0",), mdns=False)
 node = api.Node(network, config, StuckLearner(1.0), log=lambda kind, fields: print(kind, fields, flush=True))
-node.run(lambda: print("ready", flush=True))
+node.run()
 print("over", flush=True)
 import os; os._exit(0)
 """
@@ -165,7 +166,7 @@ def read_until(process: "subprocess.Popen[str]", word: str) -> None:
 def test_ctrl_c_ends_a_node_whose_step_hangs(tmp_path: Path) -> None:
     process = stuck(tmp_path / "home")
     try:
-        read_until(process, "ready")
+        read_until(process, "stuck")
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=8.0)  # 5 s, and the machine may be busy
     finally:
@@ -178,7 +179,7 @@ def test_ctrl_c_ends_a_node_whose_step_hangs(tmp_path: Path) -> None:
 def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
     process = stuck(tmp_path / "home")
     try:
-        read_until(process, "ready")
+        read_until(process, "stuck")
         process.send_signal(signal.SIGINT)
         read_until(process, "stopping")
         process.send_signal(signal.SIGINT)

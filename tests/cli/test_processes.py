@@ -67,3 +67,24 @@ def test_a_port_in_use_is_one_sentence(network: Path, tmp_path: Path) -> None:
         _, err = running.communicate(timeout=60.0)
     assert running.returncode == 13
     assert len(err.splitlines()) == 1 and "docs/exit-codes/13-port.md" in err
+
+
+@pytest.mark.slow
+def test_ctrl_c_during_a_snapshot_is_a_word_and_130(network: Path, tmp_path: Path) -> None:
+    with socket.socket() as silent:  # takes connections and says nothing
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        first = f"/ip4/127.0.0.1/tcp/{silent.getsockname()[1]}/p2p/12D3KooWL1env8z58ZDsaMym82X1sX9FPVh3NL4HKwuYAYsN5bQm"
+        take = ("snapshot", "take", "--network", network, "--bootstrap", first, "--out", tmp_path / "consensus")
+        running = process(*take)
+        try:
+            silent.settimeout(60.0)
+            dialled, _ = silent.accept()
+            with dialled:
+                running.send_signal(signal.SIGINT)
+                _, err = running.communicate(timeout=STOP_S)
+        finally:
+            running.kill()
+    assert running.returncode == 130
+    assert err == "p2pfed: interrupted\n"
+    assert not (tmp_path / "consensus").exists()
