@@ -34,7 +34,9 @@ def write_small_data(folder: Path) -> None:
             for number, (word, (score, verdict), answer) in enumerate(
                 (word, scored, answer)
                 for word in WORDS[trade]
-                for scored, answer in zip(enumerate(VERDICTS, 1), ("No.", "Hm.", "A bit.", "Yes.", "Yes it is."), strict=True)
+                for scored, answer in zip(
+                    enumerate(VERDICTS, 1), ("No.", "Hm.", "A bit.", "Yes.", "Yes it is."), strict=True
+                )
             )
         ]
         for part, chosen in (("train", rows[:20]), ("held_out", rows[20:24])):
