@@ -1,1 +1,4 @@
-"""`p2pfed demo`: four real nodes on this machine, their data, their report."""
+"""`p2pfed demo`: a whole network on one machine, and what it learnt next to what training alone learns.
+
+Nothing in here is special to the demo's nodes: they are the commands a device operator types, as processes.
+"""

@@ -20,10 +20,10 @@ from p2pfed.train.prompts import load_template
 from p2pfed.train.rows import AbsoluteRow, RelativeRow
 from p2pfed.train.verdict import RESULT_MARK, Verdict, read_lenient, read_strict
 
-ANSWER_TOKENS_MAX = 48
-"""Of a compact verdict: at most 40 of feedback and 6 of the mark and the score, with room."""
-BATCH_ROWS = 16
-"""Rows judged together: reading the weights is shared by all, and 16 caches of a small model are 200 MB."""
+ANSWER_TOKENS_MAX = 32
+"""Of a compact verdict: at most 20 of feedback and 8 of mark, score and end, with room."""
+BATCH_ROWS = 24
+"""Rows judged together: reading the weights is shared by all, and 24 caches of a small model are 300 MB."""
 
 JudgeRow = AbsoluteRow | RelativeRow
 
@@ -126,12 +126,12 @@ class Judge:
                 losses.append(None)
                 continue
             # The first token is predicted by the prompt's last position, each other by the one before it.
-            logits = torch.cat([run.last[at : at + 1], known[at, : len(row.known) - 1]])
+            logits = torch.cat([run.last[at : at + 1], run.head(known[at, : len(row.known) - 1])])
             targets = torch.tensor(row.known, device=logits.device)
             losses.append(float(torch.nn.functional.cross_entropy(logits, targets)))
         digits = self._result_ids()
         ends = [len(row.direct) - 1 for row in rows]
-        asked = run.continued([row.direct for row in rows])[range(len(rows)), ends][:, digits].softmax(-1)
+        asked = run.head(run.continued([row.direct for row in rows])[range(len(rows)), ends])[:, digits].softmax(-1)
         ids, chances = run.greedy(answer_tokens_max, self._base.tokenizer.eos_token_id, digits)
         judgements = []
         for at, row in enumerate(rows):
@@ -184,17 +184,22 @@ class _Run:
             input_ids=ids.to(device), attention_mask=self._mask, position_ids=places, use_cache=True
         )
         self._cache = output.past_key_values
-        self.last: torch.Tensor = self._head(output.last_hidden_state[:, -1])
+        self.last: torch.Tensor = self.head(output.last_hidden_state[:, -1])
         """Logits of the token after each prompt."""
 
     def continued(self, tails: Sequence[list[int]]) -> torch.Tensor:
-        """Logits at each position of the tails (right-padded); the cache is as before afterwards."""
+        """Hidden states of the tails (right-padded); the cache is as before afterwards."""
         ids = torch.zeros(len(tails), max(1, *map(len, tails)), dtype=torch.long)
         for row, tail in enumerate(tails):
             ids[row, : len(tail)] = torch.tensor(tail, dtype=torch.long)
-        logits = self._head(self._forward(ids.to(self._device), done=0))
+        hidden = self._forward(ids.to(self._device), done=0)
         self._cache.crop(-ids.shape[1])
-        return logits
+        return hidden
+
+    def head(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Logits in float32."""
+        logits: torch.Tensor = self._causal.get_output_embeddings()(hidden)
+        return logits.float()
 
     def greedy(
         self, tokens_max: int, end: int, watched: Sequence[int]
@@ -212,7 +217,7 @@ class _Run:
                     chances[row].append(watching[row])
             if done + 1 == tokens_max or all(answer[-1] == end for answer in answers):
                 break
-            logits = self._head(self._forward(chosen[:, None], done))[:, -1]
+            logits = self.head(self._forward(chosen[:, None], done))[:, -1]
         if done:
             self._cache.crop(-done)
         return answers, chances
@@ -231,7 +236,3 @@ class _Run:
             )
         ).last_hidden_state
         return hidden
-
-    def _head(self, hidden: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self._causal.get_output_embeddings()(hidden)
-        return logits.float()

@@ -47,8 +47,8 @@ class LoraLearner:
     ) -> None:
         self._network = network
         self._base = base
-        self._examples = tuple(examples)
-        self._lengths = [len(example.ids) for example in self._examples]
+        self.examples = tuple(examples)
+        self._lengths = [len(example.ids) for example in self.examples]
         self.adapter = Adapter(network, base.model)
         if gradient_checkpointing:
             _checkpoint_activations(self.adapter.model)
@@ -73,7 +73,7 @@ class LoraLearner:
         return self.adapter.size()
 
     def step(self) -> StepReport:
-        chosen = [self._examples[index] for index in self._next_batch()]
+        chosen = [self.examples[index] for index in self._next_batch()]
         batch = collate(chosen, self._base.device)
         try:
             loss = optimizer_step(self.adapter.model, self._optimizer, batch, self._network.training, self._steps)
@@ -149,7 +149,7 @@ class LoraLearner:
         self._cursor = Cursor(int(values["epoch"]), int(values["position"]))
 
     def _next_batch(self) -> list[int]:
-        if not self._examples:
+        if not self.examples:
             raise LearnerError("this learner has no data to train on", ExitCode.DATA)
         epoch = self._cursor.epoch
         if self._batches is None or self._batches[0] != epoch:

@@ -235,7 +235,7 @@ def test_peft_loads_the_folder_unchanged(make_learner: Make, tmp_path: Path) -> 
     write_peft_folder(tmp_path / "adapter", learner._network, learner.export())
     fresh = _plain_base(make_learner)
     loaded = peft.PeftModel.from_pretrained(fresh, tmp_path / "adapter")
-    ids = torch.from_numpy(learner._examples[0].ids).long()[None]
+    ids = torch.from_numpy(learner.examples[0].ids).long()[None]
     with torch.no_grad():
         assert torch.equal(loaded(input_ids=ids).logits, learner.adapter.model(input_ids=ids).logits)
         with loaded.disable_adapter():
