@@ -18,7 +18,9 @@ from p2pfed.core.membership import MembershipSettings
 from p2pfed.core.messages import Role
 from p2pfed.core.peer import PeerSettings
 from p2pfed.errors import ConfigError, ExitCode, LocalError
+from p2pfed.net.address import parse_address
 from p2pfed.net.identity import load_or_create_identity
+from p2pfed.net.interfaces import probe_port
 from p2pfed.net.libp2p import Libp2pTransport
 from p2pfed.ports import Learner
 from p2pfed.runtime import Log, Runtime, bootstrap_peers, default_home
@@ -92,6 +94,10 @@ async def run_node(
     Cheap checks come before the model is loaded. Cancelling during that leaves the loading thread behind.
     """
     bootstrap_peers(network, config)
+    for text in config.listen:
+        address = parse_address(text)
+        if not address.kind.startswith("dns"):  # refused by the transport, with the reason
+            probe_port(address.host, address.port)
     with open_home(node_home(network, config)) as home:
         identity = load_or_create_identity(home.path / "identity.key")
         config = dataclasses.replace(config, home=str(home.path))

@@ -105,7 +105,11 @@ class Runtime:
         """Listen, find peers, work, until `stop`. Cancelling it ends it too, without goodbyes and a last checkpoint."""
         with self._journal, one_error():
             async with self.transport.running(), trio.open_nursery() as nursery:
-                await nursery.start(serve_control, socket_path(self.home.path, os.environ), self._commands())
+                await nursery.start(
+                    serve_control,  # type: ignore[arg-type]  # trio-typing hides trio's own TaskStatus
+                    socket_path(self.home.path, os.environ),
+                    self._commands(),
+                )
                 if self.config.mdns:
                     nursery.start_soon(self._browse)
                 nursery.start_soon(self._pass_on_stop)
@@ -271,11 +275,11 @@ def bootstrap_peers(network: NetworkConfig, config: NodeConfig) -> list[tuple[Pe
 
 @contextmanager
 def one_error() -> Iterator[None]:
-    """Nurseries wrap errors in groups: a P2pfedError comes out alone, anything else as it is."""
+    """Nurseries wrap errors in groups: a P2pfedError or Ctrl-C comes out alone, anything else as it is."""
     try:
         yield
     except BaseExceptionGroup as group:
-        ours, others = group.split(P2pfedError)
+        ours, others = group.split((P2pfedError, KeyboardInterrupt))
         if ours is None or others is not None:
             raise
         error: BaseException = ours

@@ -46,13 +46,15 @@ def running(home: Path | None, name: str | None, roles: Sequence[str]) -> Runnin
     if home is not None:
         return Running(home, ask_home(home, "status"))
     root = state_root()
-    found = [each for each in _answering(root) if each.status.get("role") in roles]
+    answering = _answering(root)
+    found = [each for each in answering if each.status.get("role") in roles]
     if name is not None:
         found = [each for each in found if name in (each.status.get("name"), each.home.name)]
     if len(found) == 1:
         return found[0]
     if not found:
-        for each in homes_below(root):
+        silent = set(homes_below(root)) - {each.home for each in answering}
+        for each in sorted(silent):
             if name in (None, each.name) and (holder := _holder(each)):
                 raise LocalError(
                     f"{each.name} is still starting (process {holder}): ask again when its model is loaded",

@@ -15,7 +15,7 @@ from p2pfed.cli.output import number
 from p2pfed.runtime import Log
 
 LOG_INTERVAL_S = 10.0
-FREQUENT = ("trained", "mixed", "swap-finished")
+FREQUENT = ("trained", "mixed", "swap-begun", "swap-finished", "swap-declined")
 
 
 def make_log(as_json: bool, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> Log:

@@ -177,6 +177,8 @@ class Dial:
 
 @dataclass(frozen=True, slots=True)
 class CloseLink:
+    """End a link. What was sent over it before still goes out, parts need not."""
+
     link: LinkId
     reason: str
 
@@ -189,7 +191,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class SendPart:
-    """Send part `index` of an own version, read at the moment it is sent."""
+    """Send part `index` of an own version, read at the moment it is sent. Other messages of the link go first."""
 
     link: LinkId
     digest: bytes

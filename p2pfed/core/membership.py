@@ -51,6 +51,8 @@ PROBE_S = 5.0
 """How long a doubted link has to answer a ping."""
 REFUSED_FOR_S = 600.0
 """A peer of another network is not dialled again for ten minutes: somebody may be upgrading it."""
+REACH_OUT_INTERVAL_S = 60.0
+"""Between two dials of lost peers by a node with neighbours enough: the halves of a cut network meet again."""
 REMEMBER_INTERVAL_S = 60.0
 """Between two writes of known peers: flash wears."""
 
@@ -85,6 +87,7 @@ class Membership:
         self._rivals: dict[PeerId, Rivals] = {}
         self._asked_peers_at = 0.0
         self._remembered_at = 0.0
+        self._reached_out_at = 0.0
         self.identity_conflict: str | None = None
 
     def neighbours(self) -> list[PeerEntry]:
@@ -230,7 +233,7 @@ class Membership:
                 effects += self.on_link_down(entry.link, "silent", False, now)
             elif now - entry.heard_at > PING_IDLE_S:
                 effects.append(Send(entry.link, Ping(self._rng.getrandbits(32))))
-        effects += self._dial(self.view.entries(), now)
+        effects += self._dial(self.view.entries(), now) + self._reach_out(now)
         linked = self.view.linked()
         if linked and self._seeking() and now - self._asked_peers_at >= PEERS_ASK_INTERVAL_S:
             self._asked_peers_at = now
@@ -273,6 +276,29 @@ class Membership:
             effects.append(Dial(entry.peer, entry.addresses))
         return effects
 
+    def _reach_out(self, now: float) -> list[Effect]:
+        """Content with its neighbours, a node still dials a peer it lost now and then: it may be behind a cut."""
+        target, links = self._settings.neighbours_target, len(self._by_link)
+        if target == 0 or self._seeking() or links >= self._settings.links_max:
+            return []
+        if now - self._reached_out_at < REACH_OUT_INTERVAL_S:
+            return []
+        self._reached_out_at = now
+        lost = [
+            entry
+            for entry in self.view.entries()
+            if entry.link is None
+            and not entry.dialling
+            and entry.role is Role.NODE
+            and entry.addresses
+            and entry.dial_at <= now
+        ]
+        if not lost:
+            return []
+        entry = self._rng.choice(lost)
+        entry.dialling = True
+        return [Dial(entry.peer, entry.addresses)]
+
     def _adopt(self, entry: PeerEntry, event: LinkUp, now: float) -> list[Effect]:
         entry.link, entry.instance, entry.role = event.link, event.hello.instance, event.hello.role
         entry.name, entry.refusal, entry.outbound = event.hello.name, None, event.outbound
@@ -312,7 +338,7 @@ class Membership:
         del self._by_link[link]
         if entry is not None:
             entry.link = None
-            entry.failures, entry.dial_at = 3, entry.heard_at + 8.0  # it said goodbye: no hurry
+            entry.failures, entry.dial_at = 3, now + 8.0  # it said goodbye: no hurry
         effects: list[Effect] = [CloseLink(link, "goodbye"), Report("neighbour-left", {"peer": peer, "reason": reason})]
         waiting = self._rivals.pop(peer, None)
         if waiting is not None and entry is not None:

@@ -6,7 +6,7 @@ from p2pfed.ports import PeerId
 
 
 class Sampler:
-    """Draws every eligible neighbour once before any comes twice."""
+    """Draws every eligible neighbour once before any comes twice; who could not take its turn keeps it."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
@@ -15,6 +15,8 @@ class Sampler:
 
     def rest(self, peer: PeerId, until: float) -> None:
         self._rests_until[peer] = until
+        if peer not in self._bag:
+            self._bag.insert(0, peer)  # else two nodes that are asked a lot would hardly ever meet
 
     def draw(self, neighbours: list[PeerId], now: float) -> PeerId | None:
         """The next partner among `neighbours`; None where all rest."""

@@ -75,7 +75,9 @@ class View:
             self._entries[peer] = entry
         elif found_by in (FoundBy.MDNS, FoundBy.BOOTSTRAP) and entry.found_by is FoundBy.PEERS:
             entry.found_by = found_by
-        fresh = tuple(dict.fromkeys(addresses + entry.addresses))[:ADDRESSES_MAX]
+        proven = entry.linked_at is not None and found_by is FoundBy.PEERS
+        both = entry.addresses + addresses if proven else addresses + entry.addresses
+        fresh = tuple(dict.fromkeys(both))[:ADDRESSES_MAX]  # hearsay pushes out nothing that once worked
         if fresh != entry.addresses:
             entry.addresses = fresh
             if entry.link is None and found_by is FoundBy.MDNS:

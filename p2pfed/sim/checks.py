@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 
 from p2pfed.core.events import CloseLink, Effect, Event, LinkDown, LinkUp, Mix, Send, SendPart
-from p2pfed.core.exchange import ENDED_KEPT, STALL_S
+from p2pfed.core.exchange import ENDED_KEPT, SERVE_STALL_S
 from p2pfed.core.library import PINS_MAX
 from p2pfed.core.messages import Role
 from p2pfed.core.view import VIEW_MAX
@@ -127,7 +127,7 @@ class Checker:
             if value > limit:
                 self.problem(f"{now:.3f} s: {run.name} has {value} {noun}, more than {limit}")
         swap = state.exchange.swap
-        if swap is not None and now - swap.progress_at > STALL_S + TIME_SLACK_S:
+        if swap is not None and now - swap.progress_at > SERVE_STALL_S + TIME_SLACK_S:
             self.problem(f"{now:.3f} s: {run.name} holds swap {swap.number} {now - swap.progress_at:.1f} s idle")
 
 

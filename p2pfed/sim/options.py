@@ -36,7 +36,7 @@ class NodeOptions:
     """Network fields that differ from everybody else's: another network."""
     fingerprint: tuple[tuple[str, str], ...] = ()
     uplink_bytes_s: float = 1.25e6
-    """Shared by all its links, first in first out."""
+    """Shared by its links, which take turns; in order within each."""
     delay_s: float = 0.0
     """Added to every message from and to this node, one way."""
     start_s: float = 0.0

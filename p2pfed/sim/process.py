@@ -69,21 +69,6 @@ class Wires(Protocol):
     def finished(self, run: "Run") -> None: ...
 
 
-class End:
-    """One end of a link. `told` from LinkUp to LinkDown; a `dead` link carries nothing and says nothing."""
-
-    def __init__(self, run: "Run", link: LinkId) -> None:
-        self.run = run
-        self.link = link
-        self.key = 0
-        self.other = self
-        self.told = False
-        self.closing = False
-        self.dead = False
-        self.queued = 0
-        self.last_arrival_at = 0.0
-
-
 class Hangup:
     """Last in the queue of an end that was closed: the other end learns it after what was said before."""
 
@@ -92,6 +77,27 @@ class Hangup:
 
 
 Outgoing = Message | SendPart | Hangup
+
+
+class End:
+    """One end of a link. `told` from LinkUp to LinkDown; a `dead` link carries nothing and says nothing."""
+
+    def __init__(self, run: "Run", link: LinkId) -> None:
+        self.run = run
+        self.link = link
+        self.key = 0
+        self.other: End = self
+        self.told = False
+        self.closing = False
+        self.dead = False
+        self.outbox: deque[Outgoing] = deque()
+        self.parts: deque[SendPart] = deque()
+        """Behind everything else: an ask or a ping that waits for bulk would look like a dead peer."""
+
+    @property
+    def queued(self) -> int:
+        return len(self.outbox) + len(self.parts)
+        self.last_arrival_at: float = 0.0
 
 
 class Run:
@@ -116,13 +122,14 @@ class Run:
         self.partners: dict[PeerId, None] = {}
         self.remembered: tuple[PeerRecord, ...] = ()
         self.checkpoint: bytes | None = None
+        self.loss: float | None = None
         self.mixes: deque[tuple[Mix, bytes]] = deque()
         self.published: dict[bytes, bytes] = {}
         self.inbox: dict[bytes, bytearray] = {}
         self._wires = wires
         self._rng = rng
         self._links = 0
-        self._outbox: deque[tuple[End, Outgoing]] = deque()
+        self._waiting: deque[End] = deque()
         self._sending = False
         self._finishing = False
         self._steps_todo: int | None = None
@@ -213,8 +220,12 @@ class Run:
         if end.queued >= SEND_QUEUE_MAX:
             self._close(link, f"{SEND_QUEUE_MAX} messages wait for it, more than it takes")
             return
-        end.queued += 1
-        self._outbox.append((end, item))
+        self._put(end, item)
+
+    def _put(self, end: End, item: Outgoing) -> None:
+        end.parts.append(item) if isinstance(item, SendPart) else end.outbox.append(item)
+        if end.queued == 1:
+            self._waiting.append(end)
         self._pump()
 
     def _close(self, link: LinkId, reason: str) -> None:
@@ -223,9 +234,10 @@ class Run:
         if end is None or end.closing:
             return
         end.closing = True
-        self._outbox.append((end, Hangup(reason)))
+        self._waiting = deque(other for other in self._waiting if other is not end or end.outbox)
+        end.parts.clear()
         self.later(0.0, lambda: self._closed(end, reason))
-        self._pump()
+        self._put(end, Hangup(reason))
 
     def _closed(self, end: End, reason: str) -> None:
         if end.told:
@@ -234,14 +246,16 @@ class Run:
             self.handle(LinkDown(end.link, reason))
 
     def _pump(self) -> None:
-        """Put the next message on the uplink."""
-        while self._outbox and not self._sending:
-            end, item = self._outbox.popleft()
+        """Put the next message on the uplink: links take turns, parts come last within each."""
+        while self._waiting and not self._sending:
+            end = self._waiting.popleft()
+            item = end.outbox.popleft() if end.outbox else end.parts.popleft()
+            if end.queued:
+                self._waiting.append(end)
             if isinstance(item, Hangup):
                 self._wires.hang_up(end, item.reason)
                 continue
-            end.queued -= 1
-            if end.dead or (end.closing and isinstance(item, SendPart)):
+            if end.dead:
                 continue
             message = self._load(item) if isinstance(item, SendPart) else item
             kind = type(message).__name__
@@ -251,7 +265,7 @@ class Run:
             self._sending = True
             self.later(len(frame) / self.options.uplink_bytes_s, partial(self._sent, end, frame))
             return
-        if self._finishing and not self._outbox and not self._sending:
+        if self._finishing and not self._waiting and not self._sending:
             self._wires.finished(self)
 
     def _sent(self, end: End, frame: bytes) -> None:
@@ -296,7 +310,7 @@ class Run:
             self._save_if_due()
             progress = self.learner.progress()
             version = self._publish()
-            self.handle(Trained(version, progress.steps, progress.examples, self.learner.loss()))
+            self.handle(Trained(version, progress.steps, progress.examples, self.loss))
             self._work()
 
     def _mix(self) -> None:
@@ -317,7 +331,7 @@ class Run:
     def _stepped(self) -> None:
         assert self.learner is not None
         assert self._steps_todo is not None
-        self.learner.step()
+        self.loss = self.learner.step().loss
         self._steps_todo -= 1
         self._stepping = False
         self._work()

@@ -51,8 +51,8 @@ class Expectation:
     """No node trains: what changed the sum of all adapters is exactly the half-done swaps and the restarts."""
     half_done_max: int | None = None
     swaps_min: int = 1
-    partners: bool = False
-    """Every node finished a swap with every neighbour it has at the end."""
+    partners_share_min: float = 0.0
+    """Of the neighbours a node has at the end, with how many it finished a swap: nobody is starved."""
     contraction_min: float | None = None
     """Of the speed of random pair averaging."""
     contraction_max: float | None = None

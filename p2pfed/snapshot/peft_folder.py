@@ -46,6 +46,8 @@ class Snapshot:
 
 def write_peft_folder(network: NetworkConfig, collection: Collection, folder: Path) -> Snapshot:
     """Raises LocalError (disk) where the folder exists or cannot be written."""
+    if folder.exists():
+        raise LocalError(f"{folder} exists; choose another folder for the snapshot", ExitCode.DISK)
     digest = hashlib.sha256(collection.payload).hexdigest()
     snapshot = Snapshot(
         folder,

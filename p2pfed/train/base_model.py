@@ -95,13 +95,18 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def load_base(model: ModelConfig, folder: Path, *, cache: Path, device: torch.device) -> BaseModel:
-    """Everything a learner or judge needs. Checks the digests the network file names."""
+def load_base(
+    model: ModelConfig, folder: Path, *, cache: Path, device: torch.device, tokenizer: Any = None
+) -> BaseModel:
+    """Everything a learner or judge needs. Checks the digests the network file names.
+
+    `tokenizer`: of the same folder, where it is loaded already (a large vocabulary takes a second).
+    """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder) if tokenizer is None else tokenizer
     tokenizer_sum = tokenizer_digest(tokenizer)
     base_sum = base_digest(folder, cache)
     _expect("tokenizer_sha256", model.tokenizer_sha256, tokenizer_sum)

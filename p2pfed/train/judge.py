@@ -20,8 +20,8 @@ from p2pfed.train.prompts import load_template
 from p2pfed.train.rows import AbsoluteRow, RelativeRow
 from p2pfed.train.verdict import RESULT_MARK, Verdict, read_lenient, read_strict
 
-ANSWER_TOKENS_MAX = 48
-"""Of a compact verdict: at most 40 of feedback and 6 of the mark and the score, with room."""
+ANSWER_TOKENS_MAX = 32
+"""Of a compact verdict: at most 20 of feedback and 8 of mark, score and end, with room."""
 BATCH_ROWS = 24
 """Rows judged together: reading the weights is shared by all, and 24 caches of a small model are 300 MB."""
 

@@ -175,8 +175,9 @@ def open_learner(
     check_memory(need, available_bytes(device), network.model.base)
     tokens_max = min(network.model.sequence_tokens_max, config.max_position_embeddings)
     template = load_template(network.model.prompt)
-    tokenised = tokenise(data.rows, data.lines, load_tokenizer(folder), template, tokens_max)
-    base = load_base(network.model, folder, cache=cache, device=device)
+    tokenizer = load_tokenizer(folder)
+    tokenised = tokenise(data.rows, data.lines, tokenizer, template, tokens_max)
+    base = load_base(network.model, folder, cache=cache, device=device, tokenizer=tokenizer)
     learner = LoraLearner(network, base, tokenised.examples, gradient_checkpointing=node.gradient_checkpointing)
     return learner, tokenised
 

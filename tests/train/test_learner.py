@@ -247,3 +247,20 @@ def _plain_base(make_learner: Make) -> torch.nn.Module:
     learner = make_learner()
     plain: torch.nn.Module = learner.adapter.model.unload()
     return plain
+
+
+def test_open_learner_from_a_file(cache: Path, tmp_path: Path) -> None:
+    from p2pfed.config import ModelConfig, NetworkConfig, NodeConfig
+    from p2pfed.train.data import read_rows
+    from p2pfed.train.learner import open_learner
+
+    network = NetworkConfig("x", ModelConfig("package:glassllm-en", sequence_tokens_max=4096))
+    data = tmp_path / "data.jsonl"
+    data.write_text('{"text": "The brake holds the car."}\n' + json.dumps({"text": "word " * 200}) + "\n")
+    learner, tokenised = open_learner(
+        network, NodeConfig(device="cpu", offline=True), read_rows(str(data)), cache=cache
+    )
+    assert len(learner.examples) == 1
+    # The model's 128 positions are the limit where the network file allows more.
+    assert [(line, reason.rsplit(" ", 1)[1]) for line, reason in tokenised.rejected] == [(2, "128")]
+    assert learner.step().examples == 1

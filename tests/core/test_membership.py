@@ -1,0 +1,407 @@
+"""Neighbours: links that count, crossing dials, restarts, copied identities, refusals, back-off."""
+
+import random
+
+import pytest
+
+from p2pfed.core.events import (
+    CloseLink,
+    Dial,
+    DialFailed,
+    Effect,
+    FoundBy,
+    LinkDown,
+    LinkUp,
+    MessageReceived,
+    PeerFound,
+    PeerRefused,
+    Remember,
+    Report,
+    Send,
+    SetTimer,
+    Started,
+    StopAsked,
+    TimerFired,
+    TimerKind,
+)
+from p2pfed.core.membership import (
+    DIALS_AT_ONCE,
+    PROBE_S,
+    REACH_OUT_INTERVAL_S,
+    REFUSED_FOR_S,
+    SILENCE_MAX_S,
+    MembershipSettings,
+)
+from p2pfed.core.messages import (
+    Goodbye,
+    Hello,
+    IdentityInUse,
+    Message,
+    PeerRecord,
+    PeersAsk,
+    PeersTold,
+    Ping,
+    Pong,
+    Role,
+    SwapOffer,
+)
+from p2pfed.core.peer import PeerSettings, PeerState
+from p2pfed.core.version import version_of
+from p2pfed.core.view import DIAL_BACKOFF_MAX_S
+from p2pfed.ports import PeerId
+from tests.core.pair import hello
+
+
+class Node:
+    """One PeerState and what it asked for."""
+
+    def __init__(self, name: str = "m", target: int = 8, links_max: int = 32, role: Role = Role.NODE) -> None:
+        settings = PeerSettings(membership=MembershipSettings(target, links_max))
+        self.state = PeerState(hello(name, role=role), PeerId(name), settings, random.Random(name))
+        self.now = 0.0
+        self.effects: list[Effect] = []
+        self.timers: list[SetTimer] = []
+
+    def handle(self, event: object) -> list[Effect]:
+        effects = self.state.handle(event, self.now)  # type: ignore[arg-type]
+        self.effects += effects
+        self.timers += [effect for effect in effects if isinstance(effect, SetTimer)]
+        return effects
+
+    def up(self, link: int, name: str, instance: int = 1, outbound: bool = False, **other: object) -> list[Effect]:
+        own = Hello(**{**as_fields(hello(name, instance)), **other})  # type: ignore[arg-type]
+        return self.handle(LinkUp(link, PeerId(name), own, outbound, f"/dns4/{name}/tcp/1"))
+
+    def says(self, link: int, message: Message) -> list[Effect]:
+        return self.handle(MessageReceived(link, message))
+
+    def found(self, name: str, found_by: FoundBy = FoundBy.MDNS) -> list[Effect]:
+        return self.handle(PeerFound(PeerId(name), (f"/dns4/{name}/tcp/1",), found_by))
+
+    def wait(self, seconds: float) -> list[Effect]:
+        """Timers fire at their times."""
+        end, before = self.now + seconds, len(self.effects)
+        while due := [timer for timer in self.timers if timer.at <= end]:
+            timer = min(due, key=lambda timer: timer.at)
+            self.timers.remove(timer)
+            self.now = max(self.now, timer.at)
+            self.handle(TimerFired(timer.timer))
+        self.now = end
+        return self.effects[before:]
+
+    @property
+    def links(self) -> dict[int, PeerId]:
+        return self.state.membership.links
+
+
+def as_fields(own: Hello) -> dict[str, object]:
+    return {name: getattr(own, name) for name in Hello.__dataclass_fields__}
+
+
+def closed(effects: list[Effect]) -> list[int]:
+    return [effect.link for effect in effects if isinstance(effect, CloseLink)]
+
+
+def dialled(effects: list[Effect]) -> list[str]:
+    return [effect.peer for effect in effects if isinstance(effect, Dial)]
+
+
+def reports(effects: list[Effect]) -> list[str]:
+    return [effect.kind for effect in effects if isinstance(effect, Report)]
+
+
+def told(effects: list[Effect], kind: type) -> list[int]:
+    return [effect.link for effect in effects if isinstance(effect, Send) and isinstance(effect.message, kind)]
+
+
+@pytest.mark.parametrize("outbound_first", [True, False])
+@pytest.mark.parametrize(("name", "other"), [("a", "b"), ("b", "a")])
+def test_crossing_dials_keep_the_link_of_the_smaller_id_at_both_ends(
+    name: str, other: str, outbound_first: bool
+) -> None:
+    node = Node(name)
+    mine, theirs = 1, 2
+    for link in (mine, theirs) if outbound_first else (theirs, mine):
+        node.up(link, other, outbound=link == mine)
+        node.now += 1.0
+    assert list(node.links) == [mine if name < other else theirs]
+    assert closed(node.effects) == [theirs if name < other else mine]
+
+
+def test_a_later_link_of_the_same_instance_takes_the_place_of_the_older() -> None:
+    node = Node()
+    node.up(1, "p")
+    node.now += 20.0
+    assert closed(node.up(2, "p")) == [1]
+    assert node.links == {2: "p"}
+    assert reports(node.handle(LinkDown(1, "gone"))) == []
+    assert node.links == {2: "p"}
+
+
+def test_a_restart_takes_over_after_the_old_link_kept_silent() -> None:
+    node = Node()
+    node.handle(Started())
+    node.up(1, "p", instance=1)
+    node.now = 20.0
+    assert told(node.up(2, "p", instance=2), Ping) == [1]
+    assert node.links == {1: "p"}
+    effects = node.wait(PROBE_S + 0.1)
+    assert closed(effects) == [1] and node.links == {2: "p"}
+    assert "identity-copied" not in reports(node.effects)
+
+
+@pytest.mark.parametrize("ending", ["down", "goodbye"])
+def test_a_restart_takes_over_at_once_where_the_old_link_ends(ending: str) -> None:
+    node = Node()
+    node.up(1, "p", instance=1)
+    node.now = 20.0
+    node.up(2, "p", instance=2)
+    node.handle(LinkDown(1, "reset")) if ending == "down" else node.says(1, Goodbye("stopping"))
+    assert node.links == {2: "p"}
+    assert "identity-copied" not in reports(node.effects)
+    node.up(3, "p", instance=3)
+    assert 3 not in closed(node.effects), "the doubt is over, another restart may be doubted"
+
+
+def test_a_copied_identity_is_told_to_both() -> None:
+    node = Node()
+    node.up(1, "p", instance=1)
+    node.now = 20.0
+    node.up(2, "p", instance=2)
+    effects = node.says(1, Pong(1))
+    assert sorted(told(effects, IdentityInUse)) == [1, 2] and closed(effects) == [2]
+    assert reports(effects) == ["identity-copied"] and node.links == {1: "p"}
+    assert node.wait(2.0 * PROBE_S) == [] and node.links == {1: "p"}
+
+
+def test_the_old_instance_shaking_hands_again_proves_the_copy() -> None:
+    node = Node()
+    node.up(1, "p", instance=1)
+    node.now = 20.0
+    node.up(2, "p", instance=2)
+    effects = node.up(3, "p", instance=1)
+    assert closed(effects) == [2, 1] and node.links == {3: "p"}
+    assert reports(effects)[0] == "identity-copied"
+
+
+def test_a_doubt_lasts_its_full_time_for_each_rival() -> None:
+    node = Node()
+    node.handle(Started())
+    node.up(1, "p", instance=1)
+    node.up(2, "p", instance=2)
+    node.handle(LinkDown(2, "gone"))
+    node.wait(PROBE_S - 0.5)
+    node.up(3, "p", instance=3)
+    node.wait(1.0)
+    assert node.links == {1: "p"}, "the first rival's timer does not end the doubt of the second"
+    node.wait(PROBE_S)
+    assert node.links == {3: "p"}
+
+
+def test_one_doubted_link_at_a_time() -> None:
+    node = Node()
+    node.up(1, "p", instance=1)
+    node.up(2, "p", instance=2)
+    assert closed(node.up(3, "p", instance=3)) == [3]
+
+
+def test_told_of_a_copy_it_says_so_once() -> None:
+    node = Node()
+    node.up(1, "p")
+    assert reports(node.says(1, IdentityInUse(7))) == ["identity-in-use"]
+    assert reports(node.says(1, IdentityInUse(7))) == []
+
+
+def test_answering_oneself_closes_and_another_instance_of_oneself_is_told() -> None:
+    node = Node("m")
+    assert closed(node.up(1, "m", instance=1)) == [1] and reports(node.effects) == []
+    effects = node.up(2, "m", instance=9)
+    assert told(effects, IdentityInUse) == [2] and closed(effects) == [2] and reports(effects) == ["identity-in-use"]
+
+
+DIFFERENCES = [
+    {"version": 2},
+    {"network": (("name", '"other"'),)},
+    {"network": (("adapter.rank", "8"), ("name", '"pair"'))},
+    {"network_id": "def"},
+]
+
+
+@pytest.mark.parametrize("other", DIFFERENCES, ids=lambda other: next(iter(other)))
+def test_a_peer_that_differs_is_refused_and_named_once(other: dict[str, object]) -> None:
+    node = Node()
+    effects = node.up(1, "p", **other)
+    assert closed(effects) == [1] and reports(effects) == ["peer-refused"] and node.links == {}
+    effects = node.up(2, "p", **other)
+    assert closed(effects) == [2] and reports(effects) == []
+    assert reports(node.handle(PeerRefused(PeerId("p"), "rank is 8 there and 16 here"))) == ["peer-refused"]
+    assert reports(node.handle(PeerRefused(PeerId("p"), "rank is 8 there and 16 here"))) == []
+    assert dialled(node.found("p", FoundBy.PEERS)) == []
+    node.handle(Started())
+    node.now = REFUSED_FOR_S + 1.0
+    assert dialled(node.wait(1.0)) == ["p"], "somebody may have upgraded it"
+
+
+def test_fingerprints_are_compared_where_both_have_them() -> None:
+    node = Node()
+    own = hello("m")
+    node.state.membership._own = Hello(**{**as_fields(own), "fingerprint": (("base", "aa"),)})  # type: ignore[arg-type]
+    assert node.up(1, "observer", fingerprint=()) and list(node.links) == [1]
+    assert closed(node.up(2, "p", fingerprint=(("base", "bb"),))) == [2]
+
+
+def test_flapping_links_back_off() -> None:
+    """A peer whose links die at once is dialled less and less, like one that does not answer."""
+    node = Node()
+    node.handle(Started())
+    node.found("p")
+    dials = 0
+    link = 0
+    while node.now < 600.0:
+        entry = node.state.membership.view.get(PeerId("p"))
+        assert entry is not None
+        if entry.dialling:
+            dials += 1
+            link += 1
+            node.up(link, "p", outbound=True)
+            node.now += 0.5
+            node.handle(LinkDown(link, "reset"))
+        node.wait(1.0)
+    assert 600.0 / DIAL_BACKOFF_MAX_S <= dials <= 600.0 / DIAL_BACKOFF_MAX_S * 2.0 + 8
+
+
+def test_dead_hearsay_is_forgotten_and_a_known_peer_is_not() -> None:
+    node = Node()
+    node.handle(Started())
+    node.found("hearsay", FoundBy.PEERS)
+    node.up(1, "known")
+    node.handle(LinkDown(1, "gone"))
+    for _ in range(400):
+        for entry in node.state.membership.view.entries():
+            if entry.dialling:
+                node.handle(DialFailed(entry.peer, "nobody answers"))
+        node.wait(1.0)
+    assert [entry.peer for entry in node.state.membership.view.entries()] == ["known"]
+
+
+def test_dials_at_once_are_few_and_stop_when_there_are_neighbours_enough() -> None:
+    node = Node(target=6)
+    node.handle(Started())
+    for number in range(30):
+        node.found(f"p{number}", FoundBy.PEERS)
+    node.wait(1.0)
+    assert len(dialled(node.effects)) == DIALS_AT_ONCE
+    for link, peer in enumerate(dialled(node.effects), start=1):
+        node.up(link, peer, outbound=True)
+    node.wait(1.0)
+    assert len(dialled(node.effects)) == 6
+    assert dialled(Node(target=0).found("p")) == [], "a bootstrap peer only answers"
+
+
+def test_links_are_bounded() -> None:
+    node = Node(links_max=3)
+    for link in range(1, 6):
+        node.up(link, f"p{link}")
+    assert len(node.links) == 3 and closed(node.effects) == [4, 5]
+
+
+def test_a_silent_link_is_pinged_then_closed() -> None:
+    node = Node()
+    node.handle(Started())
+    node.up(1, "p")
+    effects = node.wait(SILENCE_MAX_S + 2.0)
+    assert told(effects, Ping)[0] == 1 and closed(effects) == [1] and node.links == {}
+    assert "neighbour-lost" in reports(effects)
+
+
+def test_an_answering_link_stays() -> None:
+    node = Node()
+    node.handle(Started())
+    node.up(1, "p")
+    for _ in range(100):
+        if told(node.wait(1.0), Ping):
+            node.says(1, Pong(0))
+    assert node.links == {1: "p"} and 8 <= len(told(node.effects, Ping)) <= 10
+
+
+def test_only_proven_peers_are_told_and_never_the_asker() -> None:
+    node = Node()
+    node.up(1, "asker")
+    node.up(2, "proven")
+    node.up(3, "observer", role=Role.OBSERVER)
+    node.found("hearsay", FoundBy.PEERS)
+    answers = [effect.message for effect in node.says(1, PeersAsk(32)) if isinstance(effect, Send)]
+    assert [message.peers for message in answers if isinstance(message, PeersTold)] == [
+        (PeerRecord(PeerId("proven"), ("/dns4/proven/tcp/1",)),)
+    ]
+
+
+def test_hearsay_does_not_push_out_addresses_that_were_proven() -> None:
+    node = Node()
+    node.up(1, "liar")
+    node.up(2, "p")
+    node.handle(LinkDown(2, "gone"))
+    node.says(1, PeersTold((PeerRecord(PeerId("p"), tuple(f"/dns4/x{number}/tcp/1" for number in range(16))),)))
+    entry = node.state.membership.view.get(PeerId("p"))
+    assert entry is not None and entry.addresses[0] == "/dns4/p/tcp/1"
+
+
+def test_a_goodbye_is_no_hurry_and_no_suspicion() -> None:
+    node = Node()
+    node.handle(Started())
+    node.up(1, "p")
+    node.now = 10.0
+    effects = node.says(1, Goodbye("stopping"))
+    assert closed(effects) == [1] and reports(effects) == ["neighbour-left"] and node.links == {}
+    assert dialled(node.wait(5.0)) == []
+    assert dialled(node.wait(5.0)) == ["p"]
+
+
+def test_a_stop_says_goodbye_to_all_and_remembers() -> None:
+    node = Node()
+    node.up(1, "p")
+    node.up(2, "q")
+    effects = node.handle(StopAsked("test"))
+    assert told(effects, Goodbye) == [1, 2]
+    remembered = [effect.peers for effect in effects if isinstance(effect, Remember)]
+    assert [record.peer for record in remembered[0]] == ["p", "q"]
+    assert node.handle(StopAsked("again")) == []
+
+
+def test_remembered_peers_are_dialled_at_the_start() -> None:
+    node = Node()
+    assert dialled(node.handle(Started((PeerRecord(PeerId("p"), ("/dns4/p/tcp/1",)),)))) == ["p"]
+
+
+def test_enough_neighbours_and_a_lost_one_means_a_dial_now_and_then() -> None:
+    """Else the halves of a network that was cut would each be content for ever."""
+    node = Node(target=2)
+    node.handle(Started())
+    for link, name in enumerate(("p", "q", "r"), start=1):
+        node.up(link, name)
+    node.now = 20.0
+    node.handle(LinkDown(3, "cut"))
+    for _ in range(300):
+        for entry in node.state.membership.view.entries():
+            if entry.dialling:
+                node.handle(DialFailed(entry.peer, "nobody answers"))
+        node.wait(1.0)
+        for link in (1, 2):
+            node.says(link, Pong(0))
+    dials = dialled(node.effects)
+    assert 300.0 / REACH_OUT_INTERVAL_S - 2 <= len(dials) <= 300.0 / REACH_OUT_INTERVAL_S + 1
+    assert [each for each in dials if each != "r"] == []
+
+
+def test_a_bootstrap_peer_answers_and_neither_trains_nor_swaps() -> None:
+    node = Node("boot", target=0, role=Role.BOOTSTRAP)
+    assert all(isinstance(effect, SetTimer) for effect in node.handle(Started()))
+    node.up(1, "p")
+    node.up(2, "q")
+    answers = [effect.message for effect in node.says(1, PeersAsk(8)) if isinstance(effect, Send)]
+    assert [record.peer for message in answers if isinstance(message, PeersTold) for record in message.peers] == ["q"]
+    effects = node.says(1, SwapOffer(1, version_of(b"x", 0, 0)))
+    assert [type(effect.message).__name__ for effect in effects if isinstance(effect, Send)] == ["SwapDecline"]
+    node.wait(700.0)
+    assert dialled(node.effects) == []
+    assert [timer.timer.kind for timer in node.timers] == [TimerKind.MAINTAIN]

@@ -1,0 +1,235 @@
+"""Sampler, library, fetch, view, compatibility, statistics, mixing: each by itself."""
+
+import math
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2pfed.core.compatibility import VALUE_CHARS_SHOWN, difference
+from p2pfed.core.events import FoundBy, KeepPart, Retire, Send
+from p2pfed.core.library import PIN_S, PINS_MAX, Library
+from p2pfed.core.messages import ADDRESSES_MAX, Part, PartAsk, Role, Version
+from p2pfed.core.mixing import weight_of
+from p2pfed.core.sampling import Sampler
+from p2pfed.core.statistics import DISTANCES_KEPT, SwapStatistics
+from p2pfed.core.transfer import WINDOW, Fetch
+from p2pfed.core.version import part_of, version_of
+from p2pfed.core.view import FAILURES_MAX, VIEW_MAX, View
+from p2pfed.errors import RemoteError
+from p2pfed.ports import PeerId
+from tests.core.pair import hello
+
+PEERS = [PeerId(name) for name in "abcdef"]
+
+
+def version(number: int, size: int = 40) -> Version:
+    return version_of(number.to_bytes(2, "big") * (size // 2), number, number, 16)
+
+
+# Sampler
+
+
+@given(st.integers(0, 1000), st.integers(1, 6))
+@settings(derandomize=True)
+def test_every_neighbour_is_drawn_before_any_comes_twice(seed: int, count: int) -> None:
+    sampler, neighbours = Sampler(random.Random(seed)), PEERS[:count]
+    for _ in range(4):
+        assert sorted(str(sampler.draw(neighbours, 0.0)) for _ in neighbours) == sorted(neighbours)
+
+
+@given(st.integers(0, 1000), st.lists(st.sampled_from(["draw", "busy", "join", "leave"]), max_size=60))
+@settings(max_examples=150, derandomize=True)
+def test_nobody_is_starved(seed: int, history: list[str]) -> None:
+    """A neighbour that stays and does not rest gets its turn within two rounds of draws."""
+    rng = random.Random(seed)
+    sampler, neighbours, now = Sampler(rng), PEERS[:3], 0.0
+    waited = dict.fromkeys(PEERS, 0)
+    rests = dict.fromkeys(PEERS, 0.0)
+    for act in history:
+        now += 1.0
+        if act == "join":
+            neighbours = list(dict.fromkeys([*neighbours, rng.choice(PEERS)]))
+        elif act == "leave" and len(neighbours) > 1:
+            left = neighbours.pop(rng.randrange(len(neighbours)))
+            waited[left] = 0
+        drawn = sampler.draw(neighbours, now)
+        assert drawn is None or (drawn in neighbours and rests[drawn] <= now)
+        assert (drawn is None) == all(rests[peer] > now for peer in neighbours)
+        if drawn is not None and act == "busy":
+            rests[drawn] = now + 3.0
+            sampler.rest(drawn, rests[drawn])
+        for peer in neighbours:
+            waited[peer] = 0 if peer == drawn or rests[peer] > now else waited[peer] + 1
+            assert waited[peer] <= 3 * len(PEERS)
+
+
+def test_who_was_busy_comes_next() -> None:
+    sampler = Sampler(random.Random(1))
+    busy = sampler.draw(PEERS, 0.0)
+    assert busy is not None
+    sampler.rest(busy, 2.0)
+    assert sampler.draw(PEERS, 1.0) != busy
+    assert sampler.draw(PEERS, 2.0) == busy
+    sampler.rest(busy, 3.0)
+    assert sampler.draw([busy], 2.5) is None
+
+
+# Library
+
+
+def test_a_version_is_kept_while_somebody_needs_it() -> None:
+    library = Library()
+    old, new, newer = version(1), version(2), version(3)
+    assert library.publish(old, None, 0.0) == []
+    assert library.publish(new, old.digest, 1.0) == [], "in a swap"
+    assert library.serves(old.digest, (0, 1, 2)) and not library.serves(old.digest, (3,))
+    assert not library.serves(bytes(32), (0,))
+    library.pin(new.digest, 1.0)
+    assert library.publish(newer, None, 2.0) == [Retire(old.digest)]
+    assert library.serves(new.digest, (0,)) and library.current == newer
+    assert library.publish(newer, None, 2.0 + PIN_S) == [Retire(new.digest)]
+
+
+def test_pins_are_few_and_expired_ones_make_room() -> None:
+    library = Library()
+    versions = [version(number) for number in range(PINS_MAX + 1)]
+    for one in versions[:-1]:
+        library.publish(one, None, 0.0)
+        library.pin(one.digest, 0.0)
+    library.publish(versions[-1], None, 0.0)
+    library.pin(versions[-1].digest, 1.0)
+    assert library.pins == PINS_MAX
+    assert Retire(versions[-1].digest) in library.publish(version(99), None, 2.0)
+    library = Library()
+    for one in versions[:-1]:
+        library.publish(one, None, 0.0)
+        library.pin(one.digest, 0.0)
+    library.publish(versions[-1], None, 0.0)
+    library.pin(versions[-1].digest, PIN_S + 1.0)
+    assert Retire(versions[-1].digest) not in library.publish(version(99), None, PIN_S + 2.0)
+
+
+# Fetch
+
+
+@given(st.integers(1, 40), st.integers(0, 1000))
+@settings(derandomize=True)
+def test_a_fetch_keeps_its_window_and_ends_with_all(parts: int, seed: int) -> None:
+    payload = random.Random(seed).randbytes(16 * parts - 7)
+    fetch = Fetch(version_of(payload, 0, 0, 16))
+    rng, kept = random.Random(seed), {}
+    effects = list(fetch.resume(1))
+    waiting: list[int] = []
+    link = 1
+    while not fetch.complete:
+        for effect in effects:
+            if isinstance(effect, Send) and isinstance(effect.message, PartAsk):
+                assert effect.link == link
+                waiting += effect.message.indexes
+        assert len(dict.fromkeys(waiting)) == len(waiting) <= WINDOW
+        if rng.random() < 0.1:
+            waiting, link = [], link + 1  # the link broke: all in flight is lost
+            effects = fetch.resume(link)
+            continue
+        index = waiting.pop(rng.randrange(len(waiting)))
+        effects = fetch.on_part(link, Part(fetch.version.digest, index, part_of(payload, index, 16)))
+        kept.update({effect.index: effect.data for effect in effects if isinstance(effect, KeepPart)})
+    assert b"".join(kept[index] for index in range(parts)) == payload == payload[: fetch.version.size]
+    assert fetch.parts_held == parts
+
+
+def test_a_part_of_the_wrong_length_or_content_is_a_lie() -> None:
+    """A liar may announce the hash of bytes of any length: what is kept must fit all the same."""
+    long = version_of(bytes(48), 0, 0, 16)
+    lying = Version(long.digest, 40, 16, long.parts, 0, 0)
+    fetch = Fetch(lying)
+    with pytest.raises(RemoteError, match="bytes"):
+        fetch.on_part(1, Part(lying.digest, 2, bytes(16)))
+    with pytest.raises(RemoteError, match="hash"):
+        fetch.on_part(1, Part(lying.digest, 0, b"x" * 16))
+    assert fetch.on_part(1, Part(lying.digest, 99, bytes(16))) == [], "an index that is not missing is passed over"
+
+
+# View
+
+
+def test_a_flood_of_hearsay_evicts_hearsay_only() -> None:
+    view = View(PeerId("m"), random.Random(1))
+    linked = view.found(PeerId("linked"), ("/dns4/l/tcp/1",), FoundBy.INBOUND)
+    once = view.found(PeerId("once"), ("/dns4/o/tcp/1",), FoundBy.PEERS)
+    boot = view.found(PeerId("boot"), ("/dns4/b/tcp/1",), FoundBy.BOOTSTRAP)
+    assert linked is not None and once is not None and boot is not None
+    linked.link, once.linked_at = 1, 5.0
+    for number in range(3 * VIEW_MAX):
+        assert view.found(PeerId(f"x{number}"), (f"/dns4/{number}/tcp/1",), FoundBy.PEERS) is not None
+    assert len(view) == VIEW_MAX
+    assert all(view.get(PeerId(name)) is not None for name in ("linked", "once", "boot"))
+    assert view.found(PeerId("m"), (), FoundBy.MDNS) is None, "oneself is no entry"
+
+
+def test_a_full_view_of_known_peers_takes_in_nobody_until_some_are_dead() -> None:
+    view = View(PeerId("m"), random.Random(1), size_max=2)
+    for name in "ab":
+        entry = view.found(PeerId(name), ("/dns4/x/tcp/1",), FoundBy.PEERS)
+        assert entry is not None
+        entry.linked_at = 1.0
+    assert view.found(PeerId("c"), (), FoundBy.PEERS) is None
+    dead = view.get(PeerId("a"))
+    assert dead is not None
+    for _ in range(FAILURES_MAX):
+        view.failed(dead, "nobody answers", 10.0)
+    assert view.found(PeerId("c"), (), FoundBy.PEERS) is not None and view.get(PeerId("a")) is None
+
+
+def test_addresses_are_few_and_the_newest_come_first() -> None:
+    view = View(PeerId("m"), random.Random(1))
+    for number in range(ADDRESSES_MAX + 5):
+        entry = view.found(PeerId("p"), (f"/dns4/{number}/tcp/1",), FoundBy.MDNS)
+    assert entry is not None
+    assert len(entry.addresses) == ADDRESSES_MAX and entry.addresses[0] == f"/dns4/{ADDRESSES_MAX + 4}/tcp/1"
+
+
+def test_told_peers_are_a_bounded_sample() -> None:
+    view = View(PeerId("m"), random.Random(1))
+    for number in range(20):
+        entry = view.found(PeerId(f"p{number}"), ("/dns4/p/tcp/1",), FoundBy.INBOUND)
+        assert entry is not None
+        entry.link, entry.role = number, Role.NODE
+    told = view.tellable(PeerId("p3"), 5, 0.0)
+    assert len(told) == 5 == len(dict.fromkeys(told)) and "p3" not in [record.peer for record in told]
+
+
+# Compatibility, statistics, mixing
+
+
+def test_a_difference_is_one_short_sentence_with_both_values() -> None:
+    own = hello("m")
+    assert difference(own, hello("p")) is None
+    other = type(own)(**{**fields_of(own), "network": (("name", "x" * 5000),)})
+    sentence = difference(own, other)
+    assert sentence is not None and sentence.startswith("name is x") and '"pair"' in sentence
+    assert len(sentence) < 2 * VALUE_CHARS_SHOWN + 40
+    lacking = type(own)(**{**fields_of(own), "network": ()})
+    assert difference(own, lacking) == 'name is nothing there and "pair" here'
+
+
+def fields_of(own: object) -> dict[str, object]:
+    return {name: getattr(own, name) for name in type(own).__dataclass_fields__}  # type: ignore[attr-defined]
+
+
+def test_the_consensus_distance_is_estimated_from_swap_distances() -> None:
+    """Two random members of a population are sqrt(2) of its spread apart, in root mean square."""
+    rng = random.Random(3)
+    statistics = SwapStatistics()
+    assert statistics.consensus_distance() is None
+    for _ in range(3 * DISTANCES_KEPT):
+        one, other = ([rng.gauss(0.0, 1.0) for _ in range(500)] for _ in range(2))
+        statistics.mixed(math.dist(one, other), 1.0)
+    assert statistics.consensus_distance() == pytest.approx(math.sqrt(500.0), rel=0.03)
+    assert statistics.as_fields()["norm"] == 1.0
+
+
+def test_a_pair_takes_half_of_each_other() -> None:
+    assert weight_of(version(1), version(2)) + weight_of(version(2), version(1)) == 1.0
