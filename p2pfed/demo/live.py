@@ -46,6 +46,8 @@ class Progress:
     done: float
     elapsed_s: float
     left_s: float | None = None
+    detail: str = ""
+    """What runs within the phase; changes too often for a line of its own."""
 
 
 class Display(Protocol):
@@ -85,12 +87,12 @@ class PlainLines:
             return
         self._phase, self._told_at = progress.phase, self._now()
         facts = ", ".join(
-            f"{node.trade} {node.steps}/{node.steps_max} loss {_number(node.loss)} swaps {node.swaps}"
+            f"{node.name} {node.steps}/{node.steps_max} loss {_number(node.loss)} swaps {node.swaps}"
             for node in nodes
             if node.steps is not None
         )
         self._console.print(
-            f"[{_clock(progress.elapsed_s)}] {progress.phase}{_left(progress)}{'; ' + facts if facts else ''}",
+            f"[{_clock(progress.elapsed_s)}] {_phase(progress)}{_left(progress)}{'; ' + facts if facts else ''}",
             highlight=False,
             markup=False,
             soft_wrap=True,
@@ -127,8 +129,12 @@ def node_table(nodes: Sequence[NodeLine], width: int) -> Table:
 def _phase_line(progress: Progress) -> Group:
     bar = ProgressBar(total=1.0, completed=min(progress.done, 1.0), width=BAR_CHARS)
     line = Table.grid(padding=(0, 1))
-    line.add_row(bar, Text(f"{progress.phase}{_left(progress)}, {_clock(progress.elapsed_s)} so far", style="bold"))
+    line.add_row(bar, Text(f"{_phase(progress)}{_left(progress)}, {_clock(progress.elapsed_s)} so far", style="bold"))
     return Group(Text(""), line, Text("Ctrl-C ends everything cleanly.", style="dim"))
+
+
+def _phase(progress: Progress) -> str:
+    return f"{progress.phase}: {progress.detail}" if progress.detail else progress.phase
 
 
 def _left(progress: Progress) -> str:

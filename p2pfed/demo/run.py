@@ -202,12 +202,12 @@ class Demo:
             self._interrupt.pause(POLL_S)
 
     def _show(self) -> None:
-        words = self._pool.words()
-        phase = f"{self._clock.phase}: {words}" if words else self._clock.phase
         done, left_s = self._done(), None
         if done > ETA_FROM and self._nodes.nodes:
             left_s = self._clock.elapsed_s * (1.0 - done) / done
-        self._display.show(Progress(phase, done, self._clock.elapsed_s, left_s), self._nodes.lines())
+        self._display.show(
+            Progress(self._clock.phase, done, self._clock.elapsed_s, left_s, self._pool.words()), self._nodes.lines()
+        )
 
     def _done(self) -> float:
         """Share of all work: rows trained, rows judged, processes started."""
