@@ -105,8 +105,8 @@ def baselines(data: Sequence[TradeData]) -> tuple[Baseline, ...]:
     rows = sum(len(trade.held_out_scores) for trade in data)
     histogram = tuple(rows if score == commonest else 0 for score in range(1, 6))
     return (
-        _baseline(f"always {commonest}, the commonest score", constant, histogram, data),
-        _baseline("mean score of the trade", means, (0,) * 5, data),
+        _baseline(f"always {commonest} (the commonest)", constant, histogram, data),
+        _baseline("the trade's mean score", means, (0,) * 5, data),
     )
 
 

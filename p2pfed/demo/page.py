@@ -180,7 +180,7 @@ def _loss_bars(report: Report) -> Any:
         hoverinfo="text",
     )
     figure.update_yaxes(autorange="reversed")
-    return _laid_out(figure, "mean loss per token of 48 verdicts".replace("48", str(report.base.all.rows)), "")
+    return _laid_out(figure, "mean loss per token", "")
 
 
 def _histogram(report: Report) -> Any:
@@ -195,6 +195,7 @@ def _histogram(report: Report) -> Any:
         figure.add_bar(
             x=scores, y=list(each.all.histogram), name=label(each), marker_color=_colour(each), visible=visible
         )
+    figure.update_xaxes(dtick=1)
     return _laid_out(figure, "score", "rows")
 
 
@@ -218,7 +219,7 @@ def _errors(report: Report) -> Any:
         hoverinfo="y+x",
     )
     figure.update_yaxes(autorange="reversed")
-    return _laid_out(figure, "mean absolute error of the score (lower is better)", "")
+    return _laid_out(figure, "mean absolute error", "")
 
 
 def _laid_out(figure: Any, x: str, y: str, height_px: int = CHART_HEIGHT_PX) -> Any:
@@ -274,13 +275,13 @@ _LOSS_STEPS = (
     "the same start, on the same rows in the same order (dotted). Alone a node may well look better here: it fits "
     "nothing but its own trade. What counts is the next chart."
 )
-_LOSS_BARS = "On rows of all trades that nobody trained on. Lower is better; hover or tap for each trade."
+_LOSS_BARS = "On rows of all trades that nobody trained on, per token. Lower is better; hover or tap for each trade."
 _HISTOGRAM = (
     "What scores the consensus gave, next to the experts'. Tap a name in the legend to see the nodes trained alone."
 )
 _ERRORS = (
-    "How far the scores are off. Grey bars read nothing at all: whoever does not clearly beat them has not shown that "
-    "it can judge."
+    "How far the scores are off: lower is better. Grey bars read nothing at all: who does not clearly beat them has "
+    "not shown that it can judge."
 )
 
 _STYLE = """
@@ -307,7 +308,7 @@ section p{color:var(--soft);margin:.2em 0 .8em}
 .met b{color:var(--good)}
 .missed b{color:var(--bad)}
 .limits{color:var(--soft)}
-.chart{width:100%;min-height:300px}
+.chart{width:100%;min-height:300px;overflow:hidden}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;font-size:.92rem;min-width:100%;margin-bottom:8px}
 th,td{padding:5px 10px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap;
@@ -330,6 +331,7 @@ const line=css.getPropertyValue('--line').trim();
 for(const [name,figure] of Object.entries(figures)){const layout=structuredClone(figure.layout);
 layout.font={color:ink,family:'system-ui, sans-serif',size:13};
 for(const axis of ['xaxis','yaxis']){layout[axis]=Object.assign(layout[axis]||{},{gridcolor:line,linecolor:line});}
-Plotly.react(name,figure.data,layout,{responsive:true,displayModeBar:false});}}
-draw();dark.addEventListener('change',draw);
+layout.width=document.getElementById(name).clientWidth;
+Plotly.react(name,figure.data,layout,{displayModeBar:false});}}
+draw();dark.addEventListener('change',draw);addEventListener('resize',draw);
 """

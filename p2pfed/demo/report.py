@@ -113,8 +113,8 @@ def warnings(report: Report) -> tuple[str, ...]:
         if each.kind is not Kind.BASE and each.all.parse_rate > 0 and each.all.commonest_share > ONE_SCORE_SHARE:
             score = each.all.histogram.index(max(each.all.histogram)) + 1
             found.append(
-                f"{label(each)} gives a {score} in {each.all.commonest_share:.0%} of its verdicts: it has learnt how "
-                "a verdict looks, not how to judge."
+                f"{label(each).capitalize()} gives a {score} in {each.all.commonest_share:.0%} of its verdicts: it has "
+                "learnt how a verdict looks, not how to judge."
             )
     return tuple(found)
 
@@ -123,13 +123,12 @@ def limits(report: Report) -> str:
     """What a model of this size can show and what it can not, with this run's own numbers."""
     unread = min(report.baselines, key=lambda each: each.mae)
     mae = report.consensus.all.mae
-    own = f"{mae:.2f}" if mae is not None else "none, for no verdict could be read"
+    own = f"The mean absolute error here is {mae:.2f}" if mae is not None else "No verdict could be read here"
     rows = report.consensus.all.rows
     return (
         "A model this small (135 million parameters in the demo) and a few hundred examples can show that a network "
         "learns: the loss on texts nobody trained on falls, and answers take the form of a verdict. They can not show "
-        f"skill in judging. The mean absolute error here is {own}; answering without reading ({unread.name}) gets "
-        f"{unread.mae:.2f}, and "
+        f"skill in judging. {own}; answering without reading ({unread.name}) gets {unread.mae:.2f}, and "
         f"{rows} rows are too few to tell small differences from chance. For a judge, train the 7B model."
     )
 
@@ -187,10 +186,15 @@ def _terminal(report: Report) -> Group:
 
 def _figures_table(report: Report) -> Table:
     rows = report.base.all.rows
-    table = Table(title=f"{rows} held-out rows of all trades", title_justify="left", box=None, pad_edge=False)
+    table = Table(
+        title=f"{rows} held-out rows of all trades (read: verdicts that parse; at once: MAE without feedback)",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+    )
     table.add_column("adapter", no_wrap=True)
-    for head in ("loss", "perplexity", "verdicts read", "scores 1 2 3 4 5", "MAE", "MAE asked at once"):
-        table.add_column(head, justify="right")
+    for head in ("loss", "perplexity", "read", "1 2 3 4 5", "MAE", "at once"):
+        table.add_column(head, justify="right", no_wrap=True)
     for each in report.measurements:
         figures = each.all
         style = "bold green" if each.kind is Kind.CONSENSUS else ""

@@ -9,10 +9,10 @@ from pathlib import Path
 from p2pfed.config import AdapterConfig, GossipConfig, ModelConfig, NetworkConfig, TrainingConfig
 from p2pfed.demo.trades import DATA_FOLDER, TRADES
 
-STEPS = 40
+STEPS = 48
 """Local steps of each node."""
 ANSWER_TOKENS_MAX = 40
-"""Of a written verdict: 24 of feedback, 6 of mark and score, and room."""
+"""Of a written verdict: 20 of feedback, 7 of mark, score and end, and room to overrun."""
 
 
 @dataclass(frozen=True, slots=True)
