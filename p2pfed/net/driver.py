@@ -158,7 +158,7 @@ class Driver:
     async def _shut_down(self) -> None:
         """Let goodbyes out and the learner save, within STOP_S; what is not done by then is let go."""
         for session in list(self.sessions.values()):
-            session.close("stopped", flush=True)
+            session.close("stopped")
         if self.worker is not None:
             self.worker.stop()
         with trio.move_on_after(STOP_S):
