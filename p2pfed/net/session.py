@@ -22,6 +22,9 @@ SEND_QUEUE_MAX = 64
 FRAME_SEND_S = 60.0
 """One frame of at most 512 KiB: 70 kbit/s. Slower than that, the link is of no use."""
 
+FLUSH_S = 2.0
+"""For what was queued before a close: a last word is small, a peer that does not take it has had its time."""
+
 Outgoing = Message | SendPart
 
 
@@ -39,6 +42,7 @@ class Session:
         self._read_part = read_part
         self._outbox_in, self._outbox_out = trio.open_memory_channel[Outgoing](SEND_QUEUE_MAX)
         self._ended = trio.Event()
+        self._flush_s = 0.0
         self._reason = "closed"
 
     def send(self, item: Outgoing) -> None:
@@ -46,17 +50,16 @@ class Session:
             self._outbox_in.send_nowait(item)
         except trio.WouldBlock:
             self.close(f"{SEND_QUEUE_MAX} messages wait for it, more than it takes")
-        except trio.BrokenResourceError:
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # it ended a moment ago, its LinkDown is on the way
 
     def close(self, reason: str, flush: bool = False) -> None:
-        """End the session; with `flush` after what is queued was sent."""
+        """End the session; with `flush` after what is queued was sent, or FLUSH_S."""
         if self._reason == "closed":
             self._reason = reason
-        if flush:
-            self._outbox_in.close()
-        else:
-            self._ended.set()
+        self._flush_s = FLUSH_S if flush else 0.0
+        self._outbox_in.close()
+        self._ended.set()
 
     async def run(self, emit: Callable[[Event], Awaitable[None]], clock_s: float) -> None:
         """`clock_s`: this device's wall clock at the handshake, for the skew."""
@@ -105,6 +108,8 @@ class Session:
 
     async def _end_on_close(self, session: trio.CancelScope) -> None:
         await self._ended.wait()
+        if self._flush_s:
+            await trio.sleep(self._flush_s)  # the writer ends the session when it is done
         session.cancel()
 
 
