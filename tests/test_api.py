@@ -1,6 +1,7 @@
 """The Python API: lives of peers in threads, errors, signals, snapshots."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -62,6 +63,20 @@ def test_two_nodes_meet_through_a_bootstrap_peer_and_average(
     assert abs(float(learners[0].values[0])) < 1.0 and abs(float(learners[1].values[0])) < 1.0
     assert {"neighbour-linked", "mixed", "stopping"} <= {event.kind for event in api.events_of(tmp_path / "one")}
     assert list((tmp_path / "one").glob("checkpoint-*"))
+
+
+def test_both_devices_with_one_identity_are_told(
+    network: api.NetworkConfig, config: Callable[..., api.NodeConfig], tmp_path: Path
+) -> None:
+    """The last word before a link is closed must arrive."""
+    third = api.Node(network, config("third"), VectorLearner(1.0))
+    with third, api.Node(network, config("original", *third.addresses()), VectorLearner(1.0)) as original:
+        wait_for(lambda: original.status()["neighbours"] == 1)
+        (tmp_path / "copy").mkdir(mode=0o700)
+        shutil.copy(tmp_path / "original" / "identity.key", tmp_path / "copy" / "identity.key")
+        with api.Node(network, config("copy", *third.addresses()), VectorLearner(1.0)) as copy:
+            for node in (original, copy):
+                wait_for(lambda node=node: "identity" in " ".join(node.status()["notices"]))
 
 
 def test_a_node_goes_on_where_it_was(network: api.NetworkConfig, config: Callable[..., api.NodeConfig]) -> None:

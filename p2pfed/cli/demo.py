@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from p2pfed.cli.output import Format, FormatOption
+
 
 def demo(
     steps: Annotated[int | None, typer.Option(metavar="N", help="Local steps of each node.")] = None,
@@ -13,11 +15,13 @@ def demo(
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the nodes' state folders as well.")] = False,
     seed: Annotated[int, typer.Option(metavar="N", help="Of the network's initial factors.")] = 0,
+    output: FormatOption = Format.TEXT,
 ) -> None:
     """One bootstrap peer and four nodes, each with the data of another trade, learn together; then a report.
 
     Needs about 8 GB of memory and 10 minutes on two cores. Ctrl-C ends all of it cleanly.
+    With [cyan]--format json[/cyan] the report is printed at the end, and progress goes to stderr.
     """
     from p2pfed.demo.run import run_demo
 
-    run_demo(steps=steps, out=out, keep=keep, seed=seed)
+    run_demo(steps=steps, out=out, keep=keep, seed=seed, as_json=output is Format.JSON)

@@ -158,7 +158,7 @@ class Driver:
     async def _shut_down(self) -> None:
         """Let goodbyes out and the learner save, within STOP_S; what is not done by then is let go."""
         for session in list(self.sessions.values()):
-            session.close("stopped", flush=True)
+            session.close("stopped")
         if self.worker is not None:
             self.worker.stop()
         with trio.move_on_after(STOP_S):
@@ -196,7 +196,7 @@ class Driver:
                 self._nursery.start_soon(self._dial, peer, addresses)
             case CloseLink(link=link, reason=reason):
                 if session := self.sessions.get(link):
-                    session.close(reason)
+                    session.close(reason, flush=True)  # why it is closed may be queued
             case Remember(peers=peers):
                 self._on_remember(peers)
             case Report():

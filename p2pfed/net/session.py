@@ -5,6 +5,7 @@ so that nobody else waits for it.
 """
 
 import math
+from collections import deque
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -22,7 +23,48 @@ SEND_QUEUE_MAX = 64
 FRAME_SEND_S = 60.0
 """One frame of at most 512 KiB: 70 kbit/s. Slower than that, the link is of no use."""
 
+FLUSH_S = 1.0
+"""For the last words of a link that this side closes: why, most often."""
+
 Outgoing = Message | SendPart
+
+
+class Outbox:
+    """What waits for one peer: messages first, then parts, so that an ask is never behind what was asked for."""
+
+    def __init__(self) -> None:
+        self._messages: deque[Message] = deque()
+        self._parts: deque[SendPart] = deque()
+        self._closed = False
+        self._wake = trio.Event()
+
+    def put(self, item: Outgoing) -> bool:
+        """False where too much waits already. After `close` it is dropped: its LinkDown is on the way."""
+        if self._closed:
+            return True
+        if len(self._messages) + len(self._parts) >= SEND_QUEUE_MAX:
+            return False
+        if isinstance(item, SendPart):
+            self._parts.append(item)
+        else:
+            self._messages.append(item)
+        self._wake.set()
+        return True
+
+    def close(self) -> None:
+        """Messages that wait still go out, parts do not."""
+        self._closed = True
+        self._parts.clear()
+        self._wake.set()
+
+    async def take(self) -> Outgoing | None:
+        """The next one; None once closed and empty."""
+        while not self._messages and not self._parts:
+            if self._closed:
+                return None
+            self._wake = trio.Event()
+            await self._wake.wait()
+        return self._messages.popleft() if self._messages else self._parts.popleft()
 
 
 class Session:
@@ -37,26 +79,20 @@ class Session:
         self.bytes_sent = 0
         self.bytes_received = 0
         self._read_part = read_part
-        self._outbox_in, self._outbox_out = trio.open_memory_channel[Outgoing](SEND_QUEUE_MAX)
-        self._ended = trio.Event()
-        self._reason = "closed"
+        self._outbox = Outbox()
+        self._closing = trio.Event()
+        self._reason: str | None = None
 
     def send(self, item: Outgoing) -> None:
-        try:
-            self._outbox_in.send_nowait(item)
-        except trio.WouldBlock:
+        if not self._outbox.put(item):
             self.close(f"{SEND_QUEUE_MAX} messages wait for it, more than it takes")
-        except trio.BrokenResourceError:
-            pass  # it ended a moment ago, its LinkDown is on the way
 
-    def close(self, reason: str, flush: bool = False) -> None:
-        """End the session; with `flush` after what is queued was sent."""
-        if self._reason == "closed":
+    def close(self, reason: str) -> None:
+        """End the session once the messages that wait were sent, within FLUSH_S. The first reason counts."""
+        if self._reason is None:
             self._reason = reason
-        if flush:
-            self._outbox_in.close()
-        else:
-            self._ended.set()
+        self._outbox.close()
+        self._closing.set()
 
     async def run(self, emit: Callable[[Event], Awaitable[None]], clock_s: float) -> None:
         """`clock_s`: this device's wall clock at the handshake, for the skew."""
@@ -64,7 +100,7 @@ class Session:
         await emit(LinkUp(self.number, self.link.peer, self.hello, self.link.outbound, self.link.address, skew_s))
         fault = False
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._end_on_close, nursery.cancel_scope)
+            nursery.start_soon(self._end_late, nursery.cancel_scope)
             nursery.start_soon(self._write, nursery.cancel_scope)
             try:
                 await self._read(emit)
@@ -75,9 +111,8 @@ class Session:
                 self.close(str(error))
             nursery.cancel_scope.cancel()
         with trio.CancelScope(shield=True):
-            self._outbox_out.close()
             await self.link.aclose()
-            await emit(LinkDown(self.number, self._reason, fault))
+            await emit(LinkDown(self.number, self._reason or "closed", fault))
 
     async def _read(self, emit: Callable[[Event], Awaitable[None]]) -> None:
         while True:
@@ -87,7 +122,7 @@ class Session:
 
     async def _write(self, session: trio.CancelScope) -> None:
         try:
-            async for item in self._outbox_out:
+            while (item := await self._outbox.take()) is not None:
                 message = self._load(item) if isinstance(item, SendPart) else item
                 frame = encode(message)
                 with trio.fail_after(FRAME_SEND_S):
@@ -103,8 +138,10 @@ class Session:
         data = self._read_part(item.digest, item.index)
         return Part(item.digest, item.index, data) if data is not None else PartMissing(item.digest)
 
-    async def _end_on_close(self, session: trio.CancelScope) -> None:
-        await self._ended.wait()
+    async def _end_late(self, session: trio.CancelScope) -> None:
+        """The writer ends a closing session; this does, where the peer takes nothing."""
+        await self._closing.wait()
+        await trio.sleep(FLUSH_S)
         session.cancel()
 
 

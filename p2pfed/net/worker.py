@@ -65,13 +65,13 @@ class LearnerWorker:
         self._published.pop(digest, None)
 
     def stop(self) -> None:
-        """Let `run` end after what is under way, with a checkpoint."""
+        """Let `run` end after what is under way and the mixes it owes its partners, with a checkpoint."""
         self._stopping = True
         self._wake.set()
 
     async def run(self) -> None:
         """Ends after `stop`, or with the learner's error. A step cancelled under way is lost, the checkpoint is not."""
-        while not self._stopping:
+        while self._mixes or not self._stopping:
             if self._mixes:
                 await self._do_mix(*self._mixes.popleft())
             elif self._steps_todo is not None and self._steps_todo > 0:
@@ -118,16 +118,20 @@ class LearnerWorker:
     async def _do_mix(self, effect: Mix, payload: bytes) -> None:
         report: MixReport = await trio.to_thread.run_sync(self.learner.mix, payload, effect.weight)
         version = await self._publish()
+        await self._checkpoint_if_due()
         await self._emit(Mixed(effect.swap, report.distance, report.norm, version))
 
     async def _finish_round(self) -> None:
         self._steps_todo = None
         version = await self._publish()
+        await self._checkpoint_if_due()
+        await self._emit(Trained(version, version.steps, version.examples, self.loss))
+
+    async def _checkpoint_if_due(self) -> None:
         if self._saved_at is None:
             self._saved_at = trio.current_time()
         elif trio.current_time() - self._saved_at >= self._checkpoint_interval_s:
             await self.checkpoint()
-        await self._emit(Trained(version, version.steps, version.examples, self.loss))
 
     async def _publish(self) -> Version:
         progress = self.learner.progress()

@@ -227,12 +227,13 @@ def test_a_loss_that_is_not_finite_leaves_the_adapter(make_learner: Make) -> Non
 def test_peft_loads_the_folder_unchanged(make_learner: Make, tmp_path: Path) -> None:
     import peft
 
-    from p2pfed.train.peft_folder import write_peft_folder
+    from p2pfed.snapshot.collect import Collection
+    from p2pfed.snapshot.peft_folder import write_peft_folder
 
     learner = make_learner()
     for _ in range(5):
         learner.step()
-    write_peft_folder(tmp_path / "adapter", learner._network, learner.export())
+    write_peft_folder(learner._network, Collection(learner.export(), (), {}, 0.0), tmp_path / "adapter")
     fresh = _plain_base(make_learner)
     loaded = peft.PeftModel.from_pretrained(fresh, tmp_path / "adapter")
     ids = torch.from_numpy(learner.examples[0].ids).long()[None]

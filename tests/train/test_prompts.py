@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from p2pfed.errors import ConfigError
-from p2pfed.train.prompts import cut_middle, first_clauses, load_template, render
+from p2pfed.train.prompts import cut_middle, first_sentences, load_template, render
 from p2pfed.train.rows import AbsoluteRow, RelativeRow, Rubric
 from p2pfed.train.verdict import read_lenient, read_strict, write_verdict
 
@@ -131,11 +131,11 @@ def test_cut_middle_leaves_short_texts() -> None:
     assert cut_middle("a b c d e f g", 3, words) == "a b ... g"
 
 
-def test_first_clauses() -> None:
-    assert first_clauses("One two. Three four! Five six?", 4, words) == "One two. Three four!"
-    assert first_clauses("One two, three four; five six seven.", 5, words) == "One two, three four"
-    assert first_clauses("One two three four five.", 3, words) == "One two three"
-    assert first_clauses("One.", 3, words) == "One."
+def test_first_sentences() -> None:
+    assert first_sentences("One two. Three four! Five six?", 4, words) == "One two. Three four!"
+    assert first_sentences("One two three four five.", 3, words) == "One two three"
+    assert first_sentences("One two three four, five six; seven eight.", 7, words) == "One two three four, five six"
+    assert first_sentences("One, two three four five six seven.", 6, words) == "One, two three four five six"
 
 
 def test_the_wrong_mode_is_named() -> None:
