@@ -71,11 +71,15 @@ class Pool:
                     units = LOAD_UNITS + _steps(job) * self.batch_rows + int(entry.fields["rows"] or 0) * JUDGE_UNITS
         return units
 
-    def results(self) -> tuple[Measurement, ...]:
-        """In the order base, isolated, consensus."""
-        order = list(Kind)
+    def results(self, trades: Sequence[str]) -> tuple[Measurement, ...]:
+        """Base, isolated nodes in the order of their trades, consensus."""
+        kinds = list(Kind)
         measured = [load_measurement(job.result_path(self.folder)) for job in self.done]
-        return tuple(sorted(measured, key=lambda each: order.index(each.kind)))
+
+        def place(each: Measurement) -> tuple[int, int]:
+            return kinds.index(each.kind), trades.index(each.name) if each.name in trades else 0
+
+        return tuple(sorted(measured, key=place))
 
 
 def job_units(job: Job, batch_rows: int) -> float:

@@ -125,26 +125,32 @@ def _load(network: NetworkConfig) -> "BaseModel":
 
 
 def _judge_rows(job: Job, judge: "Judge", note: Callable[..., None]) -> tuple[dict[str, Figures], list[Sample]]:
-    """Figures by trade, and of all under ""."""
+    """Figures by trade, and of all under "". Rows of several trades share a batch: decoding costs by the batch."""
     from p2pfed.train.data import read_rows
+    from p2pfed.train.judge import BATCH_ROWS
     from p2pfed.train.rows import AbsoluteRow
     from p2pfed.train.summary import summarise
 
-    rows: list[AbsoluteRow] = []
-    judgements: list[Any] = []
+    rows = [
+        (trade, row)
+        for trade, file in job.held_out.items()
+        for row in read_rows(file).rows
+        if isinstance(row, AbsoluteRow)
+    ]
+    judged: list[Any] = []
+    for begin in range(0, len(rows), BATCH_ROWS):
+        chosen = [row for _, row in rows[begin : begin + BATCH_ROWS]]
+        judged += judge.judge(chosen, answer_tokens_max=job.answer_tokens_max)
+        note(JUDGED, rows=len(judged))
     figures: dict[str, Figures] = {}
     samples: list[Sample] = []
-    for trade, file in job.held_out.items():
-        mine = [row for row in read_rows(file).rows if isinstance(row, AbsoluteRow)]
-        judged = judge.judge(mine, answer_tokens_max=job.answer_tokens_max)
-        figures[trade] = Figures(**asdict(summarise(mine, judged)))
-        rows += mine
-        judgements += judged
-        for row, found in list(zip(mine, judged, strict=True))[:SAMPLES_PER_TRADE]:
+    for trade in job.held_out:
+        mine = [(row, found) for (of, row), found in zip(rows, judged, strict=True) if of == trade]
+        figures[trade] = Figures(**asdict(summarise([row for row, _ in mine], [found for _, found in mine])))
+        for row, found in mine[:SAMPLES_PER_TRADE]:
             known = (row.score or 0, row.feedback or "")
             samples.append(Sample(trade, row.instruction, row.response, *known, found.answer))
-        note(JUDGED, rows=len(rows))
-    figures[""] = Figures(**asdict(summarise(rows, judgements)))
+    figures[""] = Figures(**asdict(summarise([row for _, row in rows], judged)))
     return figures, samples
 
 

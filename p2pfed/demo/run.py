@@ -249,7 +249,7 @@ class Demo:
             nodes=self._facts,
             discovery=self._nodes.discovery,
             consensus_distance=collection.consensus_distance,
-            measurements=self._pool.results(),
+            measurements=self._pool.results([each.trade for each in self._trades]),
             baselines=baselines(self._trades),
             held_out_scores={each.trade: each.held_out_scores for each in self._trades},
             seconds=dict(self._clock.seconds),

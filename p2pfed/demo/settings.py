@@ -11,7 +11,7 @@ from p2pfed.demo.trades import DATA_FOLDER, TRADES
 
 STEPS = 48
 """Local steps of each node."""
-ANSWER_TOKENS_MAX = 40
+ANSWER_TOKENS_MAX = 36
 """Of a written verdict: 20 of feedback, 7 of mark, score and end, and room to overrun."""
 
 
