@@ -29,6 +29,7 @@ from p2pfed.core.messages import (
     Goodbye,
     Hello,
     IdentityInUse,
+    PeerRecord,
     PeersAsk,
     PeersTold,
     Ping,
@@ -87,6 +88,7 @@ class Membership:
         self._rivals: dict[PeerId, Rivals] = {}
         self._asked_peers_at = 0.0
         self._remembered_at = 0.0
+        self._remembered: tuple[PeerRecord, ...] = ()
         self._reached_out_at = 0.0
         self.identity_conflict: str | None = None
 
@@ -240,14 +242,21 @@ class Membership:
             link = self._rng.choice(linked).link
             assert link is not None
             effects.append(Send(link, PeersAsk(PEERS_TOLD_MAX)))
-        if now - self._remembered_at >= REMEMBER_INTERVAL_S:
-            self._remembered_at = now
-            effects.append(Remember(self.view.worth_remembering()))
+        if not self._remembered or now - self._remembered_at >= REMEMBER_INTERVAL_S:
+            effects += self._remember(now)
         return effects
 
     def goodbyes(self, reason: str) -> list[Effect]:
         effects: list[Effect] = [Send(link, Goodbye(reason)) for link in self._by_link]
-        return [*effects, Remember(self.view.worth_remembering())]
+        return effects + self._remember(self._remembered_at)
+
+    def _remember(self, now: float) -> list[Effect]:
+        """The first neighbour at once, then what changed; never nobody in place of somebody."""
+        worth = self.view.worth_remembering()
+        if not worth or worth == self._remembered:
+            return []
+        self._remembered, self._remembered_at = worth, now
+        return [Remember(worth)]
 
     def _seeking(self) -> bool:
         return len(self.neighbours()) < self._settings.neighbours_target

@@ -112,8 +112,12 @@ class View:
         return tuple(PeerRecord(entry.peer, entry.addresses) for entry in chosen)
 
     def worth_remembering(self) -> tuple[PeerRecord, ...]:
-        """Peers once linked, last heard first: what a restart dials."""
-        known = [entry for entry in self._entries.values() if entry.linked_at is not None and entry.addresses]
+        """Peers once linked, in this run or in one before, last heard first: what a restart dials."""
+        known = [
+            entry
+            for entry in self._entries.values()
+            if entry.addresses and (entry.linked_at is not None or entry.found_by is FoundBy.REMEMBERED)
+        ]
         known.sort(key=lambda entry: -entry.heard_at)
         return tuple(PeerRecord(entry.peer, entry.addresses) for entry in known)
 

@@ -196,7 +196,7 @@ class Driver:
                 self._nursery.start_soon(self._dial, peer, addresses)
             case CloseLink(link=link, reason=reason):
                 if session := self.sessions.get(link):
-                    session.close(reason, flush=True)  # why it is closed may be queued
+                    session.close(reason)
             case Remember(peers=peers):
                 self._on_remember(peers)
             case Report():

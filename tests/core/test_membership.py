@@ -21,6 +21,7 @@ from p2pfed.core.events import (
     SetTimer,
     Started,
     StopAsked,
+    Timer,
     TimerFired,
     TimerKind,
 )
@@ -405,3 +406,21 @@ def test_a_bootstrap_peer_answers_and_neither_trains_nor_swaps() -> None:
     node.wait(700.0)
     assert dialled(node.effects) == []
     assert [timer.timer.kind for timer in node.timers] == [TimerKind.MAINTAIN]
+
+
+def test_the_first_neighbour_is_remembered_at_once_and_never_replaced_by_nobody() -> None:
+    """A kill in the first minute must not cost a node its neighbours, nor a start while all are away."""
+    node = Node()
+    record = PeerRecord(PeerId("a"), ("/dns4/a/tcp/1",))
+
+    def remembered() -> list[Effect]:
+        return [effect for effect in node.effects if isinstance(effect, Remember)]
+
+    node.handle(Started())
+    assert remembered() == [], "nobody is known: what stands on disk is left alone"
+    node.found("a", FoundBy.REMEMBERED)
+    for second in range(1, 200):
+        node.now = float(second)
+        node.handle(TimerFired(Timer(TimerKind.MAINTAIN)))
+        node.handle(DialFailed(PeerId("a"), "away"))
+    assert remembered() == [Remember((record,))], "once: flash wears"
