@@ -71,7 +71,7 @@ def test_ctrl_c_in_the_middle(data: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.demo.run_small", str(data), str(tmp_path / "out")]
     process = subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     try:
-        assert until(lambda: len(list(scratch.glob("*/*/control.sock"))) >= 3, NODES_UP_S), "no nodes came up"
+        assert until(lambda: len(list(scratch.glob("*/*/events.jsonl"))) >= 3, NODES_UP_S), "no nodes came up"
         children = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
         assert len(children) >= 5
         before = time.monotonic()
