@@ -242,7 +242,7 @@ class Membership:
             link = self._rng.choice(linked).link
             assert link is not None
             effects.append(Send(link, PeersAsk(PEERS_TOLD_MAX)))
-        if not self._remembered or now - self._remembered_at >= REMEMBER_INTERVAL_S:
+        if now - self._remembered_at >= REMEMBER_INTERVAL_S:
             effects += self._remember(now)
         return effects
 
@@ -321,7 +321,8 @@ class Membership:
             "found_by": entry.found_by.value,
             "clock_skew_s": round(event.clock_skew_s, 1),
         }
-        return [Report("neighbour-linked", fields), Send(event.link, PeersAsk(PEERS_TOLD_MAX))]
+        remember = self._remember(now) if not self._remembered else []
+        return [Report("neighbour-linked", fields), Send(event.link, PeersAsk(PEERS_TOLD_MAX)), *remember]
 
     def _second_link(self, entry: PeerEntry, event: LinkUp, now: float) -> list[Effect]:
         assert entry.link is not None

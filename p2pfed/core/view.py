@@ -94,7 +94,8 @@ class View:
         entry.last_failure = reason
         backoff_s = min(DIAL_BACKOFF_MAX_S, DIAL_BACKOFF_FIRST_S * 2.0 ** (entry.failures - 1))
         entry.dial_at = now + backoff_s * self._rng.uniform(0.5, 1.0)
-        if entry.failures >= FAILURES_MAX and entry.linked_at is None and entry.found_by is not FoundBy.BOOTSTRAP:
+        proven = entry.linked_at is not None or entry.found_by in (FoundBy.BOOTSTRAP, FoundBy.REMEMBERED)
+        if entry.failures >= FAILURES_MAX and not proven:
             self.drop(entry.peer)
 
     def tellable(self, asker: PeerId, count: int, now: float) -> tuple[PeerRecord, ...]:

@@ -16,6 +16,8 @@ from tests.processes.fleet import Fleet
 
 NETWORK = replace(PRESETS["glassllm-en"], name="survival", gossip=GossipConfig(2, swap_interval_s=0.5))
 OFTEN = "checkpoint_interval_s = 0.2\n"
+LITTLE = ("--steps-max", "30")
+"""For nodes that are there to be met: they leave the cores to those under test and go on swapping."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.model]
 
@@ -32,7 +34,7 @@ def data(tmp_path: Path) -> Path:
 def test_kill_9_at_any_instant_then_it_goes_on_where_it_was(tmp_path: Path, data: Path) -> None:
     chance = random.Random(9)
     with Fleet(tmp_path, NETWORK) as fleet:
-        fleet.node("other", data)
+        fleet.node("other", data, *LITTLE)
         other = fleet.address("other")
         fleet.node("victim", data, "--bootstrap", other, config=OFTEN)
         before = fleet.wait("victim", lambda status: status["steps"] > 20 and status["swaps"]["finished"] > 2)
@@ -57,7 +59,7 @@ def test_it_trains_alone_while_every_bootstrap_peer_is_dead_and_joins_when_one_a
         bootstrap = fleet.bootstrap()
         fleet.kill("bootstrap")
         for name in ("one", "two"):
-            fleet.node(name, data, "--bootstrap", bootstrap)
+            fleet.node(name, data, "--bootstrap", bootstrap, *LITTLE)
         for name in ("one", "two"):
             status = fleet.wait(name, lambda status: status["steps"] > 10)
             assert "alone" in status["doing"]
@@ -69,13 +71,13 @@ def test_it_trains_alone_while_every_bootstrap_peer_is_dead_and_joins_when_one_a
 @pytest.mark.timeout(200)
 def test_two_nodes_with_one_copied_identity_are_both_told(tmp_path: Path, data: Path) -> None:
     with Fleet(tmp_path, NETWORK) as fleet:
-        fleet.node("third", data)
+        fleet.node("third", data, *LITTLE)
         third = fleet.address("third")
-        fleet.node("original", data, "--bootstrap", third)
+        fleet.node("original", data, "--bootstrap", third, *LITTLE)
         fleet.wait("original", lambda status: status["neighbours"] == 1)
         fleet.home("copy").mkdir(mode=0o700)
         shutil.copy(fleet.home("original") / "identity.key", fleet.home("copy") / "identity.key")
-        fleet.node("copy", data, "--bootstrap", third)
+        fleet.node("copy", data, "--bootstrap", third, *LITTLE)
         for name in ("original", "copy"):
             status = fleet.wait(name, lambda status: bool(status["notices"]))
             assert "identity" in status["notices"][0]
