@@ -419,6 +419,7 @@ def test_what_is_remembered_is_not_replaced_by_nobody_while_all_are_away() -> No
     node = Node()
     node.handle(Started())
     node.found("a", FoundBy.REMEMBERED)
+    node.handle(DialFailed(PeerId("a"), "away"))
     for second in range(1, 600):
         node.now = float(second)
         if any(isinstance(effect, Dial) for effect in node.handle(TimerFired(Timer(TimerKind.MAINTAIN)))):
