@@ -35,7 +35,7 @@ class AdapterConfig:
     alpha: float = 32.0
     targets: tuple[str, ...] = ("q_proj", "v_proj")
     seed: int = 0
-    """Of the initial factors, together with the network's name: equal start everywhere."""
+    """Of the initial factors, through the network id they are drawn from: equal start everywhere."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,7 +150,7 @@ NETWORK_KEYS: Mapping[str, Key] = MappingProxyType(
         "adapter.alpha": Key("LoRA scaling: the adapter acts with alpha / rank.", above(0, 65536)),
         "adapter.targets": Key("Linear layers that get an adapter, by the end of their name.", targets),
         "adapter.seed": Key(
-            "Draws the initial factors, equal on every node, together with the name.", integer(0, INTEGER_MAX)
+            "Draws the initial factors, equal on every node, as part of the network id.", integer(0, INTEGER_MAX)
         ),
         "training.learning_rate": Key("AdamW's, after the warm-up.", above(0, 1)),
         "training.batch_rows": Key("Examples in one local step.", integer(1, 4096)),

@@ -1,8 +1,9 @@
 """LoRA factors on a frozen base: where they sit, what they are called, what they begin as.
 
 Names on the wire are PEFT's own, so a payload is a PEFT file but for its folder. Factors are float32
-whatever the base computes in. The initial A factors come out of SHAKE-256 over network name, seed and tensor
-name: equal bytes on every platform and library version, which torch's generators do not promise. B starts at 0.
+whatever the base computes in. The initial A factors come out of SHAKE-256 over network id (adapter.seed is
+part of it) and tensor name: equal bytes on every platform and library version, which torch's generators do not
+promise. B starts at 0.
 """
 
 import hashlib
@@ -119,7 +120,7 @@ def initial_factor(network: NetworkConfig, name: str, shape: tuple[int, ...]) ->
     """A: uniform within 1/sqrt(inputs), PEFT's own distribution, in steps of 2^-23; B: zero."""
     if ".lora_A." not in name:
         return np.zeros(shape, dtype=np.float32)
-    key = f"p2pfed initial factors 1|{network.name}|{network.adapter.seed}|{name}"
+    key = f"p2pfed initial factors 1|{network.network_id}|{name}"
     count = math.prod(shape)
     words = np.frombuffer(hashlib.shake_256(key.encode()).digest(4 * count), dtype="<u4")
     # 24 bits and a power of two: every step is exact in float32, only the last product rounds.
