@@ -66,6 +66,8 @@ class Nodes:
         self._network_file = network_file
         self._steps = steps
         self._mdns = mdns
+        self._bootstrap: Child
+        self.stopped = False
         self.bootstrap_address = ""
         self.nodes: list[DemoNode] = []
         self.discovery = ""
@@ -74,7 +76,8 @@ class Nodes:
         """Returns when its address is known."""
         home = self._work / "bootstrap"
         arguments = ["bootstrap", "start", "--network", str(self._network_file), "--listen", LISTEN]
-        self._family.start("bootstrap", COMMAND, [*arguments, "--home", str(home), "--name", "bootstrap", "--no-mdns"])
+        arguments += ["--home", str(home), "--name", "bootstrap", "--no-mdns"]
+        self._bootstrap = self._family.start("bootstrap", COMMAND, arguments)
 
         def known() -> bool:
             self._family.check()
@@ -101,6 +104,8 @@ class Nodes:
     def poll(self) -> None:
         """Ask all of them; raises LocalError where one has died."""
         self._family.check()
+        if self.stopped:
+            return
         for node in self.nodes:
             node.status = _ask(node.home, "status", node.status)
             if node.status and node.up_at is None:
@@ -112,11 +117,16 @@ class Nodes:
         return bool(self.nodes) and all(node.over for node in self.nodes)
 
     def lines(self) -> list[NodeLine]:
-        return [_line(node, self._steps) for node in self.nodes]
+        return [_line(node, self._steps, self.stopped) for node in self.nodes]
 
     def facts(self) -> tuple[NodeFacts, ...]:
         """Last words, while they still run."""
         return tuple(_facts(node) for node in self.nodes)
+
+    def stop(self) -> None:
+        """All of them and the bootstrap peer; their last status stays."""
+        self.stopped = True
+        self._family.stop([self._bootstrap, *(node.child for node in self.nodes)])
 
     def _start(self, data: TradeData, home: Path, told: bool) -> Child:
         arguments = ["node", "start", "--network", str(self._network_file), "--data", str(data.train)]
@@ -152,7 +162,7 @@ def _ask(home: Path, command: str, known: Any) -> Any:
     return known
 
 
-def _line(node: DemoNode, steps: int) -> NodeLine:
+def _line(node: DemoNode, steps: int, stopped: bool) -> NodeLine:
     title = TITLES.get(node.name, node.name)
     if not node.status:
         return NodeLine(node.name, title, "loading the model", steps_max=steps)
@@ -160,7 +170,7 @@ def _line(node: DemoNode, steps: int) -> NodeLine:
     return NodeLine(
         node.name,
         title,
-        "done, gossiping" if node.over else "training" if status["neighbours"] else "training alone",
+        _state(node, stopped),
         status["neighbours"],
         status["steps"],
         steps,
@@ -170,6 +180,14 @@ def _line(node: DemoNode, steps: int) -> NodeLine:
         status["bytes_received"],
         status["consensus_distance"],
     )
+
+
+def _state(node: DemoNode, stopped: bool) -> str:
+    if stopped:
+        return "collected"
+    if node.over:
+        return "done, gossiping"
+    return "training" if node.status["neighbours"] else "training alone"
 
 
 def _facts(node: DemoNode) -> NodeFacts:

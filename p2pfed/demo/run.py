@@ -173,7 +173,7 @@ class Demo:
         self._show()
         collection = collect_all(self._network, self._nodes.bootstrap_address, len(self._trades), self._interrupt)
         self._facts = self._nodes.facts()
-        self._family.stop([child for child in self._family.children if not child.name.startswith("measure ")])
+        self._nodes.stop()
         self._interrupt.check()
         adapter = self._out / "adapter"
         shutil.rmtree(adapter, ignore_errors=True)
