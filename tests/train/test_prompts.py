@@ -182,6 +182,27 @@ def test_official_texts_are_read_by_file(monkeypatch: pytest.MonkeyPatch, tmp_pa
         load_template("prometheus-eval/relative")
 
 
+OFFICIAL = ("prometheus-eval", "0.1.20")
+
+
+def official_missing() -> bool:
+    try:
+        return importlib.metadata.version(OFFICIAL[0]) != OFFICIAL[1]
+    except importlib.metadata.PackageNotFoundError:
+        return True
+
+
+@pytest.mark.skipif(official_missing(), reason=f"{OFFICIAL[0]} {OFFICIAL[1]} is not installed")
+@pytest.mark.parametrize("row", [ABSOLUTE, RELATIVE], ids=["absolute", "relative"])
+def test_official_texts_of_the_real_package(row: AbsoluteRow | RelativeRow) -> None:
+    mode = "absolute" if isinstance(row, AbsoluteRow) else "relative"
+    found = render(load_template(f"prometheus-eval/{mode}"), row, words)
+    assert found.prompt.index("Task Description") < found.prompt.index("Why") < found.prompt.rindex("###Feedback")
+    assert found.prompt.rstrip().endswith("###Feedback:")
+    assert "Is the fault named?" in found.prompt and "{" not in found.prompt.replace("{it}", "").replace("{door}", "")
+    assert found.completion is not None and found.completion.endswith(("[RESULT] 5", "[RESULT] A"))
+
+
 STRICT = [
     ("Good. [RESULT] 4", "4"),
     ("Good. [RESULT]3 ", "3"),
