@@ -132,7 +132,7 @@ class Demo:
             self._display = display
             self._family = family
             self._pool = Pool(family, self._work / "jobs", self._settings.training.batch_rows)
-            self._nodes = Nodes(family, self._work, self._network_file, self._steps, multicast_works())
+            self._nodes = Nodes(family, self._work, self._network_file, self._steps, multicast_works(), self._interrupt)
             self._start()
             self._gossip()
             collection = self._take_consensus()
@@ -149,7 +149,7 @@ class Demo:
         base = self._job("base", Kind.BASE)
         self._pool.add([base])
         self._pool.poll()
-        self._nodes.start_bootstrap(self._interrupt)
+        self._nodes.start_bootstrap()
         self._until(lambda: self._pool.loaded(base) or self._pool.over, LOAD_S, "the base model was not ready")
         self._nodes.start_nodes(self._trades)
 
