@@ -60,8 +60,11 @@ class DemoNode:
 class Nodes:
     """`discovery` is the sentence on how the last node found the others."""
 
-    def __init__(self, family: Family, work: Path, network_file: Path, steps: int, mdns: bool) -> None:
+    def __init__(
+        self, family: Family, work: Path, network_file: Path, steps: int, mdns: bool, interrupt: Interrupt
+    ) -> None:
         self._family = family
+        self._interrupt = interrupt
         self._work = work
         self._network_file = network_file
         self._steps = steps
@@ -72,7 +75,7 @@ class Nodes:
         self.nodes: list[DemoNode] = []
         self.discovery = ""
 
-    def start_bootstrap(self, interrupt: Interrupt) -> None:
+    def start_bootstrap(self) -> None:
         """Returns when its address is known."""
         home = self._work / "bootstrap"
         arguments = ["bootstrap", "start", "--network", str(self._network_file), "--listen", LISTEN]
@@ -85,7 +88,7 @@ class Nodes:
             self.bootstrap_address = str(addresses[0])
             return bool(self.bootstrap_address)
 
-        interrupt.pause(BOOTSTRAP_S, known)
+        self._interrupt.pause(BOOTSTRAP_S, known)
         if not self.bootstrap_address:
             raise LocalError(f"the bootstrap peer told no address in {BOOTSTRAP_S:g} s", ExitCode.DEMO)
 
@@ -102,11 +105,12 @@ class Nodes:
         )
 
     def poll(self) -> None:
-        """Ask all of them; raises LocalError where one has died."""
+        """Ask all of them; raises LocalError where one has died, Interrupted after a signal."""
         self._family.check()
         if self.stopped:
             return
         for node in self.nodes:
+            self._interrupt.check()
             node.status = _ask(node.home, "status", node.status)
             if node.status and node.up_at is None:
                 node.up_at = time.monotonic()

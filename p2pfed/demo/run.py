@@ -39,6 +39,8 @@ from p2pfed.snapshot.peft_folder import MANIFEST_FILE, write_peft_folder
 
 OUT = Path("p2pfed-demo")
 POLL_S = 0.5
+MEMORY_INTERVAL_S = 5.0
+"""Counting shared pages walks every page table: 20 ms a process, which would be a tenth of a core at each poll."""
 LOAD_S = 300.0
 """For the base to be converted and loaded: 25 s on an idle core."""
 SETTLE_SWAPS, SETTLE_S = 4, 15.0
@@ -118,6 +120,7 @@ class Demo:
         self._trades = load_trades(settings.data, settings.trades)
         self._network = settings.network(secrets.token_hex(3), seed)
         self._network_file = work / "network.toml"
+        self._measured_at = 0.0
         self.written: list[Path] = []
 
     def run(self, display: Display) -> Report:
@@ -129,7 +132,7 @@ class Demo:
             self._display = display
             self._family = family
             self._pool = Pool(family, self._work / "jobs", self._settings.training.batch_rows)
-            self._nodes = Nodes(family, self._work, self._network_file, self._steps, multicast_works())
+            self._nodes = Nodes(family, self._work, self._network_file, self._steps, multicast_works(), self._interrupt)
             self._start()
             self._gossip()
             collection = self._take_consensus()
@@ -146,7 +149,7 @@ class Demo:
         base = self._job("base", Kind.BASE)
         self._pool.add([base])
         self._pool.poll()
-        self._nodes.start_bootstrap(self._interrupt)
+        self._nodes.start_bootstrap()
         self._until(lambda: self._pool.loaded(base) or self._pool.over, LOAD_S, "the base model was not ready")
         self._nodes.start_nodes(self._trades)
 
@@ -193,7 +196,9 @@ class Demo:
             self._interrupt.check()
             self._pool.poll()
             self._nodes.poll()
-            self._family.measure_memory()
+            if time.monotonic() - self._measured_at > MEMORY_INTERVAL_S:
+                self._family.measure_memory()
+                self._measured_at = time.monotonic()
             self._show()
             if done():
                 return

@@ -9,7 +9,7 @@ from pathlib import Path
 from p2pfed.config import AdapterConfig, GossipConfig, ModelConfig, NetworkConfig, TrainingConfig
 from p2pfed.demo.trades import DATA_FOLDER, TRADES
 
-STEPS = 48
+STEPS = 40
 """Local steps of each node."""
 ANSWER_TOKENS_MAX = 36
 """Of a written verdict: 20 of feedback, 7 of mark, score and end, and room to overrun."""
