@@ -6,7 +6,9 @@ processes never both convert and a killed one leaves nothing half done. Weights 
 they are computed with: loading maps the file into memory and processes share its pages.
 """
 
+import contextlib
 import importlib.util
+import io
 import json
 import shutil
 import tempfile
@@ -104,7 +106,8 @@ def _convert_smollm2(package: Path, out: Path) -> None:
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     file = "SmolLM2-135M-Instruct.Q4_1.gguf"
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(package, gguf_file=file, dtype=torch.float32)
+        with contextlib.redirect_stderr(io.StringIO()):  # a progress bar that knows no switch
+            loaded: Any = AutoModelForCausalLM.from_pretrained(package, gguf_file=file, dtype=torch.float32)
         tokenizer: Any = AutoTokenizer.from_pretrained(package, gguf_file=file)
     except ImportError as error:
         raise LocalError(
