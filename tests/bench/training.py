@@ -15,12 +15,11 @@ import trio
 
 import p2pfed.demo
 from p2pfed.config import NetworkConfig, NodeConfig
-from p2pfed.node import set_threads
 from p2pfed.ports import StepReport
 from tests.bench.children import end, line, say, start
 from tests.bench.peers import BenchPeer
 
-SECONDS = 40.0
+SECONDS = 25.0
 TURNS = 3
 WARM_STEPS = 3
 
@@ -75,7 +74,6 @@ class Counting:
 
 
 def _learner(small: bool) -> tuple[NetworkConfig, Counting]:
-    set_threads(1)
     from p2pfed.presets import PRESETS
     from p2pfed.train.base_model import use_threads
     from p2pfed.train.data import read_rows
