@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import trio
 
@@ -36,7 +36,9 @@ from p2pfed.presets import create_network
 from p2pfed.runtime import JOURNAL_NAME, Log, Runtime, one_error
 from p2pfed.snapshot.collect import collect
 from p2pfed.snapshot.peft_folder import Snapshot, write_peft_folder
-from p2pfed.wire.tensors import pack_tensors, unpack_tensors
+
+if TYPE_CHECKING:
+    from p2pfed.wire.tensors import pack_tensors, unpack_tensors
 
 __all__ = [
     "Bootstrap",
@@ -64,11 +66,22 @@ __all__ = [
     "unpack_tensors",
 ]
 
+_TENSORS = ("pack_tensors", "unpack_tensors")
+
 STOP_S = 10.0
 """For a background peer to end: goodbyes and a checkpoint have 3 s of it, closing connections 2 s."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _Main = Callable[[Log, Callable[[Runtime], None], Callable[[], None]], Awaitable[None]]
+
+
+def __getattr__(name: str) -> Any:
+    """numpy comes with these two, and a bootstrap peer does without it."""
+    if name in _TENSORS:
+        from p2pfed.wire import tensors
+
+        return getattr(tensors, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def log_quietly(kind: str, fields: Mapping[str, object]) -> None:

@@ -130,7 +130,8 @@ def test_core_draws_no_sets_in_order() -> None:
     [
         ("p2pfed", ("trio", "libp2p", "torch", "numpy", "pydantic")),
         ("p2pfed.core.peer", ("trio", "libp2p", "torch", "numpy", "msgpack", "pydantic", "asyncio", "socket")),
-        ("p2pfed.bootstrap", ("torch", "transformers", "peft", "bitsandbytes", "flask", "datasets", "pandas")),
+        ("p2pfed.bootstrap", ("torch", "transformers", "peft", "bitsandbytes", "flask", "datasets", "pandas", "numpy")),
+        ("p2pfed.api", ("torch", "transformers", "peft", "bitsandbytes", "flask", "datasets", "pandas", "numpy")),
         ("p2pfed.cli.main", ("torch", "transformers", "peft", "bitsandbytes", "flask", "libp2p", "trio", "numpy")),
         ("p2pfed.sim", ("torch", "libp2p", "trio")),
     ],

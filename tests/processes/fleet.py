@@ -37,9 +37,9 @@ class Fleet:
             process.kill()
             process.wait()
 
-    def bootstrap(self, name: str = "bootstrap", listen: str = LOOPBACK) -> str:
+    def bootstrap(self, name: str = "bootstrap", listen: str = LOOPBACK, flags: tuple[str, ...] = ()) -> str:
         """Starts a bootstrap peer; its multiaddr."""
-        self._run(name, "bootstrap", "start", "--listen", listen)
+        self._run(name, "bootstrap", "start", "--listen", listen, *flags)
         return self.address(name)
 
     def node(self, name: str, data: Path, *flags: str, config: str = "") -> None:
