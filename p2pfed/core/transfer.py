@@ -5,6 +5,8 @@ which also tells the other side that it goes on. Every part is checked before it
 link loses at most the window: `resume` asks again for what is missing.
 """
 
+import itertools
+
 from p2pfed.core.events import Effect, KeepPart, LinkId, Send
 from p2pfed.core.messages import Part, PartAsk, Version
 from p2pfed.core.version import part_problem
@@ -46,7 +48,7 @@ class Fetch:
 
     def _ask(self, link: LinkId) -> list[Effect]:
         room = WINDOW - len(self._asked)
-        indexes = [index for index in self._missing if index not in self._asked][:room]
+        indexes = list(itertools.islice((index for index in self._missing if index not in self._asked), room))
         if not indexes:
             return []
         self._asked.update(dict.fromkeys(indexes))
