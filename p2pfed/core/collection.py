@@ -57,7 +57,7 @@ class CollectionSettings:
     deadline_s: float = 300.0
     size: int = 0
     """Bytes a version must have; 0: the first one collected decides."""
-    membership: MembershipSettings = field(default_factory=lambda: MembershipSettings(64, 128))
+    membership: MembershipSettings = field(default_factory=lambda: MembershipSettings(64, 128, 1.0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from p2pfed.core.events import CloseLink, Effect, Event, LinkDown, LinkUp, Mix, Send, SendPart
 from p2pfed.core.exchange import ENDED_KEPT, SERVE_STALL_S
 from p2pfed.core.library import PINS_MAX
+from p2pfed.core.membership import UPKEEP_INTERVAL_MAX_S, UPKEEP_INTERVAL_MIN_S
 from p2pfed.core.messages import Role
 from p2pfed.core.view import VIEW_MAX
 from p2pfed.sim.process import Run
 
 PROBLEMS_MAX = 20
 """Sentences kept: the first ones name the cause."""
-TIMERS_MAX = 8
-"""Pending timers of a node: upkeep, swap pace, retry and stall, and a few probes."""
+TIMERS_MAX = 8 + int(UPKEEP_INTERVAL_MAX_S / UPKEEP_INTERVAL_MIN_S)
+"""Pending timers of a node: swap pace, retry and stall, a few probes, and every upkeep that was brought forward."""
 KEPT_MAX = PINS_MAX + 3
 """Own versions held by a node: the current one, the one in a swap, pinned ones, one just published."""
 INBOXES_MAX = 2
