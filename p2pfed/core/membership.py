@@ -344,6 +344,7 @@ class Membership:
         self.view.link(entry, event.link, event.hello.role)
         entry.instance = event.hello.instance
         entry.name, entry.refusal, entry.outbound = event.hello.name, None, event.outbound
+        entry.encoding = event.hello.encoding
         entry.linked_at = entry.heard_at = now
         self._by_link[event.link] = entry.peer
         fields: dict[str, str | int | float | bool | None] = {
