@@ -28,7 +28,7 @@ from p2pfed.core.events import (
     Timer,
     TimerKind,
 )
-from p2pfed.core.liveness import SILENCE_MAX_S, ping_at, ping_due, silent_at
+from p2pfed.core.liveness import SILENCE_MAX_S, check_at, ping_due
 from p2pfed.core.messages import (
     PEERS_TOLD_MAX,
     Goodbye,
@@ -248,7 +248,7 @@ class Membership:
         effects: list[Effect] = []
         for entry in self.view.linked():
             assert entry.link is not None
-            if now > silent_at(entry):
+            if now - entry.heard_at > SILENCE_MAX_S:
                 effects.append(CloseLink(entry.link, f"silent for {SILENCE_MAX_S:.0f} s"))
                 effects += self.on_link_down(entry.link, "silent", False, now)
             elif ping_due(entry, now):
@@ -258,16 +258,13 @@ class Membership:
 
     def _next_due(self, now: float) -> float:
         """When upkeep will find something to do, if nothing happens before."""
-        due = now + self._settings.interval_max_s
-        for entry in self.view.linked():
-            due = min(due, ping_at(entry), silent_at(entry) + UPKEEP_INTERVAL_MIN_S)
+        due = min(map(check_at, self.view.linked()), default=math.inf)
         if self._wants_dials():
             if self._by_link:
                 due = min(due, self._asked_peers_at + PEERS_ASK_INTERVAL_S)
-            for entry in self.view.entries():
-                if entry.can_dial(math.inf):
-                    due = min(due, entry.dial_at)
-        return due
+            dials = (entry.dial_at for entry in self.view.entries() if entry.can_dial(math.inf))
+            due = min(due, min(dials, default=math.inf))
+        return min(due, now + self._settings.interval_max_s)
 
     def _soon(self, now: float) -> list[Effect]:
         """Something may be due before the next upkeep."""
@@ -293,7 +290,7 @@ class Membership:
         return [Remember(worth)]
 
     def _seeking(self) -> bool:
-        return len(self.neighbours()) < self._settings.neighbours_target
+        return self.view.nodes_linked < self._settings.neighbours_target
 
     def _has_bootstrap(self) -> bool:
         return any(entry.role is Role.BOOTSTRAP for entry in self.view.linked())
@@ -309,7 +306,7 @@ class Membership:
         if not self._wants_dials():
             return []
         under_way = sum(entry.dialling for entry in self.view.entries())
-        room = self._settings.neighbours_target - len(self.neighbours()) - under_way
+        room = self._settings.neighbours_target - self.view.nodes_linked - under_way
         has_bootstrap = self._has_bootstrap()
         due = [entry for entry in candidates() if entry.can_dial(now)]
         self._rng.shuffle(due)

@@ -58,6 +58,7 @@ class View:
         self._size_max = size_max
         self._entries: dict[PeerId, PeerEntry] = {}
         self._linked: dict[PeerId, PeerEntry] = {}
+        self.nodes_linked = 0
         self.knows_bootstrap = False
         """A bootstrap peer was among the entries at some time."""
 
@@ -78,10 +79,12 @@ class View:
         entry.link, entry.role = link, role
         self.knows_bootstrap |= role is Role.BOOTSTRAP
         self._linked[entry.peer] = entry
+        self.nodes_linked += role is Role.NODE
 
     def unlink(self, entry: PeerEntry) -> None:
+        if self._linked.pop(entry.peer, None) is not None:
+            self.nodes_linked -= entry.role is Role.NODE
         entry.link = None
-        self._linked.pop(entry.peer, None)
 
     def found(self, peer: PeerId, addresses: tuple[str, ...], found_by: FoundBy) -> PeerEntry | None:
         """The entry, new or refreshed; None for oneself and where the view is full of better ones."""

@@ -14,9 +14,9 @@ from typing import Any, TypeVar, get_type_hints
 from p2pfed.core.messages import Role
 from p2pfed.errors import ConfigError
 from p2pfed.ports import Encoding
-from p2pfed.sim.options import NetworkOptions, NodeOptions
+from p2pfed.sim.options import Nat, NetworkOptions, NodeOptions
 
-NODES_MAX = 4096
+NODES_MAX = 100_000
 KINDS = ("cut", "heal", "crash", "restart", "stop", "break-links")
 RANGE = re.compile(r"([a-z-]+)(\d+)\.\.([a-z-]+)(\d+)")
 
@@ -161,6 +161,8 @@ def _value(hint: object, value: object, name: str) -> object:
         return Role(str(value))
     if hint is Encoding and value in list(Encoding):
         return Encoding(str(value))
+    if hint is Nat and value in list(Nat):
+        return Nat(str(value))
     if hint in (float, float | None) and type(value) in (int, float):
         return float(value)  # type: ignore[arg-type]
     if hint in (int, int | None) and type(value) is int:
