@@ -69,7 +69,7 @@ class Quantiser:
         blocks = _blocks_of(values.size)
         out = numpy.empty(quantised_bytes(values.size, self._encoding), numpy.uint8)
         scales = out[: blocks * SCALE_BYTES].view("<f2")
-        codes = out[blocks * SCALE_BYTES :].reshape(blocks, -1)
+        codes = out[blocks * SCALE_BYTES :].reshape(blocks, _codes_bytes(self._encoding))
         for start in range(0, blocks, CHUNK_BLOCKS):
             end = min(start + CHUNK_BLOCKS, blocks)
             chunk = _filled_up(values[start * BLOCK_VALUES : end * BLOCK_VALUES], end - start)
@@ -80,7 +80,7 @@ class Quantiser:
         """The `count` values of a tensor. Raises RemoteError naming what no encoder sends."""
         blocks = _blocks_of(count)
         scales = data[: blocks * SCALE_BYTES].view("<f2")
-        packed = data[blocks * SCALE_BYTES :].reshape(blocks, -1)
+        packed = data[blocks * SCALE_BYTES :].reshape(blocks, _codes_bytes(self._encoding))
         if scales.size and int(scales.view("<u2").max()) >= _INFINITY_BITS_16:
             raise RemoteError(f"adapter payload: tensor {name} has a scale that is negative or not finite")
         out = numpy.empty((blocks, BLOCK_VALUES), numpy.float32)
