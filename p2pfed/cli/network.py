@@ -42,7 +42,13 @@ def create(
     seed: Annotated[int | None, typer.Option(help="Draws the initial factors, equal on every node.")] = None,
     prompt: Annotated[str | None, typer.Option(metavar="TEMPLATE", help="Template id of the training text.")] = None,
     steps_between_swaps: Annotated[
-        int | None, typer.Option(help="Local steps between two swaps a node initiates.")
+        int | None, typer.Option(help="Local steps a node makes for each swap it takes part in.")
+    ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORM", help="How adapter values travel: int4, int8, float16 or float32. Default: the preset's."
+        ),
     ] = None,
     output: FormatOption = Format.TEXT,
 ) -> None:
@@ -67,6 +73,7 @@ def create(
         seed=seed,
         prompt=prompt,
         steps_between_swaps=steps_between_swaps,
+        encoding=encoding,
     )
     text = dump_network(network)
     path = out / f"{name}.toml"
