@@ -7,15 +7,16 @@ import numpy
 import numpy.typing as npt
 
 from p2pfed.errors import LearnerError, RemoteError
+from p2pfed.mixer import FIRST
 from p2pfed.ports import Encoding, MixReport, Progress, StepReport
 from p2pfed.wire.tensors import Floats, Shapes, layout_of, pack_tensors, payload_size, unpack_tensors
 
-FIRST_MOMENT_PREFIX = "first."
-"""Tensors of the optimizer, which travel along where gossip.momentum is "gossip": no part of an adapter."""
-
 
 class MeanMixer:
-    """Names and shapes are taken from the first payload and held against all others. Sums in float64."""
+    """Names and shapes are taken from the first payload and held against all others. Sums in float64.
+
+    The optimizer's first moments, which may travel along, are checked and left out: they are no part of an adapter.
+    """
 
     def __init__(self) -> None:
         self._shapes: Shapes | None = None
@@ -76,7 +77,7 @@ class MeanMixer:
     def _unpack(self, payload: bytes, encoding: Encoding) -> dict[str, Floats]:
         shapes = self._shapes if self._shapes is not None else layout_of(payload)[0]
         values = unpack_tensors(payload, shapes, encoding)
-        return {name: tensor for name, tensor in values.items() if not name.startswith(FIRST_MOMENT_PREFIX)}
+        return {name: tensor for name, tensor in values.items() if not name.startswith(FIRST)}
 
     def _norm_square(self) -> float:
         return sum(float(numpy.vdot(mean, mean)) for mean in self._mean.values())
