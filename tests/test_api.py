@@ -60,7 +60,7 @@ def test_two_nodes_meet_through_a_bootstrap_peer_and_average(
             assert introducer.status()["role"] == "bootstrap"
             assert api.status_of(tmp_path / "one")["name"] == "one"
             assert api.peers_of(tmp_path / "one")
-    assert abs(float(learners[0].values[0])) < 1.0 and abs(float(learners[1].values[0])) < 1.0
+    assert abs(float(learners[0].vector[0])) < 1.0 and abs(float(learners[1].vector[0])) < 1.0
     assert {"neighbour-linked", "mixed", "stopping"} <= {event.kind for event in api.events_of(tmp_path / "one")}
     assert list((tmp_path / "one").glob("checkpoint-*"))
 
