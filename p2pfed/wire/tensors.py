@@ -18,7 +18,7 @@ import numpy.typing as npt
 from p2pfed.core.version import SIZE_MAX
 from p2pfed.errors import ExitCode, LearnerError, RemoteError
 from p2pfed.ports import Encoding
-from p2pfed.wire.quantize import dequantise, quantise, quantised_bytes
+from p2pfed.wire.quantize import Quantiser, quantised_bytes
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Tensor name -> shape."""
@@ -44,15 +44,12 @@ def pack_tensors(values: Mapping[str, Floats], encoding: Encoding) -> bytes:
         if tensor.dtype != numpy.float32:
             raise ValueError(f"tensor {name} has dtype {tensor.dtype}, not float32")
     shapes = {name: tensor.shape for name, tensor in values.items()}
+    quantiser = Quantiser(encoding) if encoding not in _FLOATS else None
     pieces: list[bytes | memoryview] = [_header(shapes, encoding)]
     for name in sorted(shapes):
         flat = values[name].reshape(-1)
-        if encoding in _FLOATS:
-            pieces.append(_floats(name, flat, encoding).data)
-        else:
-            piece = numpy.empty(quantised_bytes(flat.size, encoding), numpy.uint8)
-            quantise(name, flat, encoding, piece)
-            pieces.append(piece.data)
+        wire = quantiser.encode(name, flat) if quantiser else _floats(name, flat, encoding)
+        pieces.append(wire.data)
     return b"".join(pieces)
 
 
@@ -67,18 +64,19 @@ def unpack_tensors(payload: bytes, shapes: Shapes, encoding: Encoding) -> dict[s
     size = len(header) + _data_size(shapes, encoding)
     if len(payload) != size:
         raise RemoteError(f"adapter payload of {len(payload)} bytes, not {size}")
+    quantiser = Quantiser(encoding) if encoding not in _FLOATS else None
     tensors: dict[str, Floats] = {}
     start = len(header)
     for name in sorted(shapes):
         count = math.prod(shapes[name])
         length = _bytes_of(count, encoding)
-        if encoding in _FLOATS:
+        if quantiser:
+            flat = quantiser.decode(name, numpy.frombuffer(payload, numpy.uint8, length, start), count)
+        else:
             wire = numpy.frombuffer(payload, _FLOATS[encoding], count, start)
             if not _finite(wire):
                 raise RemoteError(f"adapter payload: tensor {name} has a value that is not finite")
             flat = wire.astype(numpy.float32, copy=False)
-        else:
-            flat = dequantise(name, numpy.frombuffer(payload, numpy.uint8, length, start), count, encoding)
         tensors[name] = flat.reshape(shapes[name])
         start += length
     return {name: tensors[name] for name in shapes}
