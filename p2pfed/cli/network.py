@@ -75,16 +75,8 @@ def create(
         steps_between_swaps=steps_between_swaps,
         encoding=encoding,
     )
-    text = dump_network(network)
     path = out / f"{name}.toml"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise ConfigError(f"{path} exists and is not overwritten; choose another folder with --out DIR") from None
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
+    _write_new(path, dump_network(network))
     described = {"file": str(path), "name": name, "network_id": network.network_id}
     show(described, output, lambda _: _created(network, path))
 
@@ -104,6 +96,17 @@ def show_file(file: NetworkFile, output: FormatOption = Format.TEXT) -> None:
         "fields": {name: json.loads(value) for name, value in network.fields()},
     }
     show(described, output, lambda _: _shown(network))
+
+
+def _write_new(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise ConfigError(f"{path} exists and is not overwritten; choose another folder with --out DIR") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _created(network: "NetworkConfig", path: Path) -> str:

@@ -216,7 +216,7 @@ def _peer_state(row: dict[str, Any]) -> str:
 
 
 def _swaps(status: dict[str, Any]) -> str:
-    """`12 finished, 9 begun, 4 declined (3 busy, 1 budget); in int4; 31 mixes behind it, ...`"""
+    """`12 finished, 9 begun, 4 declined (1 budget, 3 busy); in int4; 31 mixes in the adapter, ...`"""
     swaps = status["swaps"]
     counts = [f"{swaps[name]} {name.replace('_', ' ')}" for name in SWAP_COUNTS if swaps[name]]
     if swaps["declined"]:
@@ -224,7 +224,9 @@ def _swaps(status: dict[str, Any]) -> str:
         counts.append(f"{swaps['declined']} declined" + (f" ({reasons})" if reasons else ""))
     parts = [", ".join(counts) or "none yet", f"in {status['encoding']}"]
     if swaps["kept"] is not None:
-        parts.append(f"{status['mixes']} mixes in the adapter, {1.0 - swaps['kept']:.0%} of differences clipped")
+        parts.append(
+            f"{status['mixes']} mixes in the adapter, {100.0 * (1.0 - swaps['kept']):.0f} % of differences clipped"
+        )
     return "; ".join(parts)
 
 
@@ -234,10 +236,10 @@ def estimate_words(estimate: dict[str, Any] | None) -> str:
         return "nothing known before the first swap"
     if estimate["error"] >= 1.0:
         return "not known yet: its error is still 100 %"
-    nodes = f"{estimate['size']:.0f} nodes, give or take {estimate['error']:.0%}"
+    nodes = f"{estimate['size']:.0f} nodes, give or take {100.0 * estimate['error']:.0f} %"
     loss = f"mean loss {number(estimate['loss'], 3)}"
     relative = estimate["relative_distance"]
-    learnt = f" ({relative:.1%} of the way learnt)" if relative is not None else ""
+    learnt = f" ({100.0 * relative:.1f} % of the way learnt)" if relative is not None else ""
     distance = f"consensus distance {number(estimate['consensus_distance'], 3)}{learnt}"
     return "; ".join((nodes, loss, f"{estimate['examples']:,.0f} examples", distance))
 

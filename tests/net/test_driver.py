@@ -14,16 +14,18 @@ from p2pfed.core.events import FoundBy, PeerFound, Report, Started, StopAsked
 from p2pfed.core.membership import MembershipSettings
 from p2pfed.core.messages import PROTOCOL_VERSION, Hello, Role
 from p2pfed.core.peer import PeerSettings, PeerState
+from p2pfed.mixer import AdapterMixer
 from p2pfed.net.driver import Driver
 from p2pfed.net.identity import new_identity
 from p2pfed.net.libp2p import Libp2pTransport
 from p2pfed.net.memory import MemoryNetwork
-from p2pfed.mixer import AdapterMixer
 from p2pfed.ports import Encoding, Transport
 from tests.fakes import LyingMixer, VectorLearner
 
 NETWORK = NetworkConfig("test", ModelConfig("vector"), gossip=GossipConfig(encoding="float32"))
 OTHER = dataclasses.replace(NETWORK, model=ModelConfig("another base"))
+FOUR_PARTS = 200_000
+"""float32 values that fill three parts and a bit."""
 STORY_S = 20.0
 """No story takes longer on a busy machine; each ends as soon as its condition holds."""
 
@@ -58,7 +60,7 @@ class Peer:
             version=PROTOCOL_VERSION,
             network_id=self.network.network_id,
             network=self.network.fields(),
-            fingerprint=tuple(mixer.fingerprint().items()) if mixer is not None else (),
+            fingerprint=tuple(sorted(mixer.fingerprint().items())) if mixer is not None else (),
             role=self.role,
             encoding=self.encoding,
             instance=own.getrandbits(53),
@@ -109,8 +111,8 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def test_two_nodes_meet_swap_and_agree(make: Make) -> None:
-    one = Peer(make(), VectorLearner(target=0.0, rate=0.0, start=0.0), steps_max=4)
-    two = Peer(make(), VectorLearner(target=0.0, rate=0.0, start=2.0), steps_max=4)
+    one = Peer(make(), VectorLearner(target=0.0, size=FOUR_PARTS, rate=0.0, start=0.0), steps_max=4)
+    two = Peer(make(), VectorLearner(target=0.0, size=FOUR_PARTS, rate=0.0, start=2.0), steps_max=4)
 
     async def story(nursery: trio.Nursery) -> None:
         await nursery.start(one.run, [])
