@@ -220,8 +220,10 @@ def _swaps(status: dict[str, Any]) -> str:
     swaps = status["swaps"]
     counts = [f"{swaps[name]} {name.replace('_', ' ')}" for name in SWAP_COUNTS if swaps[name]]
     if swaps["declined"]:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(swaps["declined_by"].items()))
-        counts.append(f"{swaps['declined']} declined" + (f" ({reasons})" if reasons else ""))
+        # Where two offers crossed, one gives way: no neighbour said so, but it was not taken.
+        crossing = swaps["declined"] - sum(swaps["declined_by"].values())
+        reasons = sorted(swaps["declined_by"].items()) + ([("crossing", crossing)] if crossing > 0 else [])
+        counts.append(f"{swaps['declined']} declined ({', '.join(f'{count} {reason}' for reason, count in reasons)})")
     parts = [", ".join(counts) or "none yet", f"in {status['encoding']}"]
     if swaps["kept"] is not None:
         parts.append(
