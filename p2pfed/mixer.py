@@ -71,8 +71,9 @@ class AdapterMixer:
         self._momentum = cast(Momentum, learner)
         self._gossip = gossip
         start = learner.start()
-        self._start: dict[str, Array] = {name: start[name] for name in sorted(start)}
-        values = _checked(learner.values(), self._start)
+        self._start: dict[str, Array] = {name: numpy.asarray(start[name]) for name in sorted(start)}
+        values = self._values()
+        _check(values, self._start)
         shapes = {name: array.shape for name, array in self._start.items()}
         moments = {FIRST + name: shape for name, shape in shapes.items()} if gossip.momentum == "gossip" else {}
         if shapes.keys() & moments.keys():
@@ -181,7 +182,7 @@ class AdapterMixer:
             self._steered = mark if mark is not None else _Mark(steps, self._values())
 
     def _values(self) -> dict[str, Array]:
-        return dict(self.learner.values())
+        return {name: numpy.asarray(array) for name, array in self.learner.values().items()}
 
     def _relative(self, values: Mapping[str, Array], encoding: Encoding) -> dict[str, Array]:
         if encoding not in RELATIVE:
@@ -263,7 +264,7 @@ def values_digest(values: Mapping[str, Array]) -> str:
     return digest.hexdigest()
 
 
-def _checked(values: Mapping[str, Array], start: Mapping[str, Array]) -> dict[str, Array]:
+def _check(values: Mapping[str, Array], start: Mapping[str, Array]) -> None:
     """Raises LearnerError where values are not float32 of the same names and shapes as at the start."""
     if not start or values.keys() != start.keys():
         raise LearnerError(f"a learner with values {sorted(values)} and start values {sorted(start)}")
@@ -273,7 +274,6 @@ def _checked(values: Mapping[str, Array], start: Mapping[str, Array]) -> dict[st
                 raise LearnerError(
                     f"tensor {name} has {each.dtype} of shape {each.shape}, not float32 of {start[name].shape}"
                 )
-    return dict(values)
 
 
 def _read_checkpoint(checkpoint: bytes) -> tuple[dict[str, Any], bytes, bytes]:
