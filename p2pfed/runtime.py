@@ -225,8 +225,8 @@ class Runtime:
         return rows
 
     def _link_encoding(self, entry: PeerEntry) -> str | None:
-        """None where no adapter passes: no link, or one of the two is no node."""
-        if entry.link is None or Role.BOOTSTRAP in (self.role, entry.role):
+        """None where nothing is swapped: no link, or one of the two is no node."""
+        if entry.link is None or self.role is not Role.NODE or entry.role is not Role.NODE:
             return None
         return self.state.link_encoding(entry.peer).value
 

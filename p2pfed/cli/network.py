@@ -84,8 +84,6 @@ def create(
 @app.command("show")
 def show_file(file: NetworkFile, output: FormatOption = Format.TEXT) -> None:
     """Check a network file and print its id and every value."""
-    import json
-
     from p2pfed.config_file import load_network
 
     network = load_network(file)
@@ -93,7 +91,7 @@ def show_file(file: NetworkFile, output: FormatOption = Format.TEXT) -> None:
         "file": str(file),
         "network_id": network.network_id,
         "bootstrap": list(network.bootstrap),
-        "fields": {name: json.loads(value) for name, value in network.fields()},
+        "fields": network.values(),
     }
     show(described, output, lambda _: _shown(network))
 
@@ -123,8 +121,13 @@ def _created(network: "NetworkConfig", path: Path) -> str:
 
 def _shown(network: "NetworkConfig") -> str:
     rows: dict[str, object] = {"network id": network.network_id}
-    rows |= {name: value.strip('"') or "(none)" for name, value in network.fields()}
+    rows |= {name: _plain(value) for name, value in network.values().items()}
     return pairs(
         rows
         | {"bootstrap": "\n".join(network.bootstrap) or "(none: peers are found on the LAN, or given by --bootstrap)"}
     )
+
+
+def _plain(value: object) -> str:
+    words = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return words or "(none)"

@@ -76,6 +76,14 @@ def test_show(shell: Shell, network: Path) -> None:
     assert shown["fields"]["adapter.rank"] == loaded.adapter.rank
 
 
+def test_show_tells_long_values_too(shell: Shell, network: Path) -> None:
+    """In the hello they are digests."""
+    members = [PEER[:-2] + end for end in ("m1", "m2", "m3", "m4", "m5", "m6")]
+    network.write_text(network.read_text().replace("members = []", f"members = {members}".replace("'", '"')))
+    assert shell("network", "show", network, "--format", "json").json["fields"]["gossip.members"] == members
+    assert ", ".join(members) in shell("network", "show", network).out
+
+
 def test_show_names_what_is_wrong_in_the_file(shell: Shell, network: Path) -> None:
     network.write_text(network.read_text().replace("rank = 8", "rnak = 8"))
     sentence = shell.refused(ExitCode.CONFIG, "network", "show", network)
