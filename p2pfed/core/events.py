@@ -261,7 +261,7 @@ class Retire:
 
 @dataclass(frozen=True, slots=True)
 class Train:
-    """Do `steps` local steps, publish in the device's own encoding; answer with Trained. 0 steps: publish what is there."""
+    """Do `steps` local steps, publish in the device's own encoding; answer with Trained. 0: publish what is there."""
 
     steps: int
 

@@ -311,6 +311,7 @@ class Membership:
     def _adopt(self, entry: PeerEntry, event: LinkUp, now: float) -> list[Effect]:
         entry.link, entry.instance, entry.role = event.link, event.hello.instance, event.hello.role
         entry.name, entry.refusal, entry.outbound = event.hello.name, None, event.outbound
+        entry.encoding = event.hello.encoding
         entry.linked_at = entry.heard_at = now
         self._by_link[event.link] = entry.peer
         fields: dict[str, str | int | float | bool | None] = {

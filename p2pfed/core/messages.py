@@ -130,10 +130,11 @@ class Tally:
     shares: tuple[float, ...]
     """Mass (1 at the leader's start, so the mean is 1/N), then the averages in the order of `own`."""
     own: tuple[float, ...]
-    """What this node itself puts in: loss, examples, squared norm, squared swap distance."""
+    """What this node itself puts in: loss, losses (1 where it has one, else 0), examples, squared norm, squared
+    swap distance; 0 while unknown."""
 
 
-OWN_VALUES = 4
+OWN_VALUES = 5
 """Length of `Tally.own`; `Tally.shares` has one more."""
 
 

@@ -34,6 +34,7 @@ from p2pfed.core.membership import (
     MembershipSettings,
 )
 from p2pfed.core.messages import (
+    PROTOCOL_VERSION,
     Goodbye,
     Hello,
     IdentityInUse,
@@ -221,7 +222,7 @@ def test_answering_oneself_closes_and_another_instance_of_oneself_is_told() -> N
 
 
 DIFFERENCES = [
-    {"version": 2},
+    {"version": PROTOCOL_VERSION + 1},
     {"network": (("name", '"other"'),)},
     {"network": (("adapter.rank", "8"), ("name", '"pair"'))},
     {"network_id": "def"},

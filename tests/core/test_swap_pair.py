@@ -43,7 +43,7 @@ def test_both_mix_and_their_sum_is_kept() -> None:
     before = len(pair.delivered)
     pair.a.trained(pair.now)
     pair.deliver()
-    assert pair.a.learner.values == pair.b.learner.values == [3.0, 4.0, 5.0, -2.0]
+    assert pair.a.mixer.values == pair.b.mixer.values == [3.0, 4.0, 5.0, -2.0]
     assert pair.a.mixed == pair.b.mixed and mixes(pair) == (1, 1)
     assert pair.delivered[before:].count("Part") == 4
     assert len(pair.delivered) - before >= SWAP_MESSAGES
@@ -184,7 +184,7 @@ def test_a_partner_that_restarts_frees_the_other(delivered: int, noticed: bool) 
     pair = Pair().start()
     pair.a.trained(pair.now)
     pair.deliver(delivered)
-    again = Side("b", pair.b.learner.values, instance=2)
+    again = Side("b", pair.b.mixer.values, instance=2)
     if noticed:
         pair.break_link()
     pair.b = again
@@ -238,7 +238,7 @@ def test_repeating_a_message_is_no_progress(message: str) -> None:
     pair.deliver(5)
     swap = pair.a.state.exchange.swap
     assert swap is not None
-    payload = pair.b.learner.export()
+    payload = pair.b.mixer.export()
     part = Part(swap.fetch.version.digest if swap.fetch else bytes(32), 0, payload[:PART_BYTES])
     pair.up = False
     said = SwapReady(swap.number) if message == "ready" else part
@@ -300,14 +300,14 @@ def test_unknown_swap_numbers_change_nothing() -> None:
 
 def test_a_forged_part_drops_its_sender_and_changes_nothing() -> None:
     pair = Pair().start()
-    before = list(pair.a.learner.values)
+    before = list(pair.a.mixer.values)
     pair.a.trained(pair.now)
     pair.deliver(4)
     swap = pair.a.state.exchange.swap
     assert swap is not None and swap.fetch is not None
     pair.a.handle(MessageReceived(pair.link, Part(swap.fetch.version.digest, 0, bytes(PART_BYTES))), pair.now)
     assert pair.a.closed == [pair.link] and "peer-fault" in pair.a.reports
-    assert pair.a.counts["faults"] == 1 and pair.a.learner.values == before
+    assert pair.a.counts["faults"] == 1 and pair.a.mixer.values == before
     assert pair.a.state.exchange.swap is None and pair.a.inbox == {}
 
 
