@@ -291,7 +291,8 @@ class PeerState:
         if not self.exchange.on_declined(peer, message):
             return []
         self.turns.refused(peer, message.retry_after_s, now)
-        return [Report("swap-declined", {"peer": peer, "reason": message.reason.value})]
+        kind = "swap-size" if message.reason is DeclineReason.SIZE else "swap-declined"
+        return [Report(kind, {"peer": peer, "reason": message.reason.value})]
 
     def _on_trained(self, event: Trained, now: float) -> list[Effect]:
         stepped = event.loss is not None and event.steps > self.steps
