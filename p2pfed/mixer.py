@@ -13,7 +13,7 @@
   Where the adapter's difference is clipped, that of the moment is shortened by the same share.
 
 Norms are over all values, summed in float64. Besides the learner's own there is one copy of the adapter for `step` and
-one for quasi-global momentum.
+one for quasi-global momentum; an export or a mix takes two more while it lasts.
 """
 
 import hashlib
@@ -71,8 +71,9 @@ class AdapterMixer:
         self._momentum = cast(Momentum, learner)
         self._gossip = gossip
         start = learner.start()
-        self._start: dict[str, Array] = {name: start[name] for name in sorted(start)}
-        values = _checked(learner.values(), self._start)
+        self._start: dict[str, Array] = {name: numpy.asarray(start[name]) for name in sorted(start)}
+        values = self._values()
+        _check(values, self._start)
         shapes = {name: array.shape for name, array in self._start.items()}
         moments = {FIRST + name: shape for name, shape in shapes.items()} if gossip.momentum == "gossip" else {}
         if shapes.keys() & moments.keys():
@@ -104,11 +105,14 @@ class AdapterMixer:
     def export(self, encoding: Encoding) -> bytes:
         """Also ends the round, where its local steps are done."""
         values = self._values()
-        sent = self._relative(values, encoding)
+        sent = {name: self._sent(name, array, encoding) for name, array in values.items()}
         payload = pack_tensors(sent | self._moments(), encoding)
+        del sent  # before the version's values come out of it again: a copy of the adapter less at a time
         if encoding is not Encoding.FLOAT32:
             read = unpack_tensors(payload, self._shapes, encoding)
-            self._errors[encoding] = norm_of(read.pop(name) - sent.pop(name) for name in self._start)
+            self._errors[encoding] = norm_of(
+                read.pop(name) - self._sent(name, array, encoding) for name, array in values.items()
+            )
         steps = self.learner.progress().steps
         if self._round is not None and self._over(self._round, steps):
             self._step = norm_of(array - self._round.values[name] for name, array in values.items())
@@ -181,12 +185,11 @@ class AdapterMixer:
             self._steered = mark if mark is not None else _Mark(steps, self._values())
 
     def _values(self) -> dict[str, Array]:
-        return dict(self.learner.values())
+        return {name: numpy.asarray(array) for name, array in self.learner.values().items()}
 
-    def _relative(self, values: Mapping[str, Array], encoding: Encoding) -> dict[str, Array]:
-        if encoding not in RELATIVE:
-            return dict(values)
-        return {name: numpy.asarray(array - self._start[name]) for name, array in values.items()}
+    def _sent(self, name: str, array: Array, encoding: Encoding) -> Array:
+        """What of a tensor is put into that encoding."""
+        return numpy.asarray(array - self._start[name]) if encoding in RELATIVE else array
 
     def _moments(self) -> dict[str, Array]:
         if self._gossip.momentum != "gossip":
@@ -263,7 +266,7 @@ def values_digest(values: Mapping[str, Array]) -> str:
     return digest.hexdigest()
 
 
-def _checked(values: Mapping[str, Array], start: Mapping[str, Array]) -> dict[str, Array]:
+def _check(values: Mapping[str, Array], start: Mapping[str, Array]) -> None:
     """Raises LearnerError where values are not float32 of the same names and shapes as at the start."""
     if not start or values.keys() != start.keys():
         raise LearnerError(f"a learner with values {sorted(values)} and start values {sorted(start)}")
@@ -273,7 +276,6 @@ def _checked(values: Mapping[str, Array], start: Mapping[str, Array]) -> dict[st
                 raise LearnerError(
                     f"tensor {name} has {each.dtype} of shape {each.shape}, not float32 of {start[name].shape}"
                 )
-    return dict(values)
 
 
 def _read_checkpoint(checkpoint: bytes) -> tuple[dict[str, Any], bytes, bytes]:

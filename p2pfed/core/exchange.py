@@ -40,6 +40,8 @@ SERVE_STALL_S = 120.0
 RETRY_AFTER_FIRST_S = 0.2
 """Told to an asker while busy, before this node knows how long its swaps take."""
 RETRY_AFTER_MAX_S = 60.0
+ABORTED_REST_S = 1.0
+"""Rest of a neighbour whose swap was given up, doubled with each in a row."""
 BUSY_SMOOTHING = 0.7
 """Weight of the past in the time a swap keeps this node busy: about three swaps."""
 ENDED_KEPT = 32
@@ -346,6 +348,7 @@ class Exchange:
             self._statistics.half_done += 1
         else:
             self._statistics.aborted += 1
+            self._turns.refused(swap.peer, ABORTED_REST_S, now)  # it is still due, but not with the same one at once
         kind = "swap-half-done" if swap.committed else "swap-aborted"
         effects: list[Effect] = [Report(kind, {"peer": swap.peer, "reason": reason})]
         if swap.fetch is not None and not swap.committed:

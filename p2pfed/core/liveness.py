@@ -17,7 +17,7 @@ PING_IDLE_SHARE = 0.1
 """Of the time a link has stood: one of 260 s has proven itself."""
 PING_LATER_S = 4.0
 """By how much the side that was dialled waits longer; also the least time between two pings of one side."""
-PING_EARLY_SHARE = 0.3
+PING_EARLY_SHARE = 0.2
 """A ping may go out so much of its time early, along with others: one wake-up instead of several."""
 
 

@@ -149,7 +149,8 @@ class Membership:
         entry = self.view.found(event.peer, event.hello.addresses, FoundBy.INBOUND)
         if entry is None:
             return [CloseLink(event.link, "view full")]
-        entry.dialling = False
+        if event.outbound:
+            entry.dialling = False  # a dial of ours under way answers by itself
         why = difference(self._own, event.hello)
         if why is not None:
             return [CloseLink(event.link, why), *self.on_refused(event.peer, why, now)]

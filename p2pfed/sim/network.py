@@ -64,6 +64,8 @@ class Network:
         self.history = History()
         self._record = self.history.add
         self.bytes_sent = 0
+        self.messages: dict[type, int] = {}
+        """Sent, by kind."""
         self.runs: dict[str, Run] = {}
         """The current or last run of every node, by name."""
         self._seed = seed
@@ -283,7 +285,7 @@ class Network:
         """It arrives after the delay, in order, or is lost."""
         run, other, options = end.run, end.other, self.options
         kind = type(message)
-        run.messages[kind] = run.messages.get(kind, 0) + 1
+        self.messages[kind] = self.messages.get(kind, 0) + 1
         payload, size = self._frames.load(message)
         run.bytes_sent += size
         self.bytes_sent += size

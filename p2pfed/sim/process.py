@@ -99,7 +99,6 @@ class Run:
         self.timers_pending = 0
         self.bytes_sent = 0
         self.events = 0
-        self.messages: dict[type, int] = {}
         self.reports: dict[str, int] = {}
         self.partners: dict[PeerId, None] = {}
         self.remembered: tuple[PeerRecord, ...] = ()
@@ -211,12 +210,10 @@ class Run:
         end = self.ends.get(link)
         if end is None or end.closing:
             return
-        if self.uplink.full(end):
-            self._close(link, f"{SEND_QUEUE_MAX} messages wait for it, more than it takes")
-            return
         if self.twist is not None and not isinstance(item, SendPart):
             item = self.twist(item)
-        self.uplink.put(end, item)
+        if not self.uplink.put(end, item):
+            self._close(link, f"{SEND_QUEUE_MAX} messages wait for it, more than it takes")
 
     def _close(self, link: LinkId, reason: str) -> None:
         """What was said before still goes out, parts need not; this side is told at once."""

@@ -179,12 +179,9 @@ class Simulation:
                 self.checker.problem(f"spread {self.samples[-1].spread:.3g} of {largest:.3g}, more than {share} of it")
 
     def _report(self) -> SimulationReport:
-        messages: dict[str, int] = {}
         by_name: dict[str, list[Run]] = {name: [] for name in self.network.runs}
         for run in self.all_runs:
             by_name[run.name].append(run)
-            for kind, count in run.messages.items():
-                messages[kind.__name__] = messages.get(kind.__name__, 0) + count
         return SimulationReport(
             scenario=self.scenario.name,
             seed=self.scenario.seed,
@@ -197,7 +194,7 @@ class Simulation:
             contraction=self.contraction(),
             drift=self._drift(),
             events=self.network.history.events,
-            messages=tuple(sorted(messages.items())),
+            messages=tuple(sorted((kind.__name__, count) for kind, count in self.network.messages.items())),
             history=self.network.history.digest(),
             problems=tuple(self.checker.problems),
         )

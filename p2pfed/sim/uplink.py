@@ -78,7 +78,7 @@ class UplinkWires(Protocol):
 
 
 class Uplink:
-    """One for each run. `full` says that an end's peer takes too little."""
+    """One for each run."""
 
     __slots__ = ("_free_at", "_run", "_waiting", "_waking", "_wires")
 
@@ -94,20 +94,22 @@ class Uplink:
         """When the last byte has left; None while messages wait for their turn."""
         return None if self._waiting else max(self._free_at, self._wires.now)
 
-    def full(self, end: End) -> bool:
-        return len(end.outbox) + len(end.parts) >= SEND_QUEUE_MAX
-
-    def put(self, end: End, item: Outgoing) -> None:
+    def put(self, end: End, item: Outgoing) -> bool:
+        """False where too much waits for this peer already."""
         if not self._waiting and self._free_at - self._wires.now < BURST_S:
             self._leave(end, item)
-            return
-        if not end.outbox and not end.parts:
+            return True
+        queued = len(end.outbox) + len(end.parts)
+        if queued >= SEND_QUEUE_MAX and not isinstance(item, Hangup):
+            return False
+        if not queued:
             self._waiting.append(end)
         if isinstance(item, SendPart):
             end.parts.append(item)
         else:
             end.outbox.append(item)
         self._wake_later()
+        return True
 
     def drop_parts(self, end: End) -> None:
         if not end.parts:

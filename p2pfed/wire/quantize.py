@@ -41,6 +41,13 @@ _INFINITY_BITS = 0x7F800000
 """Of float32: what is not below it, sign aside, is infinite or no number."""
 _INFINITY_BITS_16 = 0x7C00
 """Of float16: what is not below it is infinite, no number, or negative."""
+_HALF_SHIFT = 13
+"""Bits of float32's mantissa that float16 lacks."""
+_HALF_BIAS = (127 - 15) << 10
+"""Between the two exponents, where float16 has its own."""
+_HALF_NORMAL = numpy.float32(2.0**-14)
+_HALF_STEPS = numpy.float32(2.0**24)
+"""Below _HALF_NORMAL float16 counts in steps of 2^-24."""
 
 
 def quantised_bytes(count: int, encoding: Encoding) -> int:
@@ -69,7 +76,7 @@ class Quantiser:
         blocks = _blocks_of(values.size)
         out = numpy.empty(quantised_bytes(values.size, self._encoding), numpy.uint8)
         scales = out[: blocks * SCALE_BYTES].view("<f2")
-        codes = out[blocks * SCALE_BYTES :].reshape(blocks, -1)
+        codes = out[blocks * SCALE_BYTES :].reshape(blocks, _codes_bytes(self._encoding))
         for start in range(0, blocks, CHUNK_BLOCKS):
             end = min(start + CHUNK_BLOCKS, blocks)
             chunk = _filled_up(values[start * BLOCK_VALUES : end * BLOCK_VALUES], end - start)
@@ -80,7 +87,7 @@ class Quantiser:
         """The `count` values of a tensor. Raises RemoteError naming what no encoder sends."""
         blocks = _blocks_of(count)
         scales = data[: blocks * SCALE_BYTES].view("<f2")
-        packed = data[blocks * SCALE_BYTES :].reshape(blocks, -1)
+        packed = data[blocks * SCALE_BYTES :].reshape(blocks, _codes_bytes(self._encoding))
         if scales.size and int(scales.view("<u2").max()) >= _INFINITY_BITS_16:
             raise RemoteError(f"adapter payload: tensor {name} has a scale that is negative or not finite")
         out = numpy.empty((blocks, BLOCK_VALUES), numpy.float32)
@@ -119,10 +126,10 @@ class Quantiser:
         if peak > most:
             why = f"more than {self._encoding} holds ({most:g})"
             raise LearnerError(f"tensor {name} has a value of {peak:g}, {why}", ExitCode.TRAINING)
-        scales[...] = peaks / self._limit
-        # The product is exact, so this finds every scale that was rounded down; its bits plus one are the next float16.
-        short = scales.astype(numpy.float32) * self._limit < peaks
-        scales.view(numpy.uint16)[...] += short
+        bits = scales.view(numpy.uint16)
+        bits[...] = _half_bits_below(peaks / self._limit)
+        # The product is exact, so this finds every scale that falls short; its bits plus one are the next float16.
+        bits += scales.astype(numpy.float32) * self._limit < peaks
 
     def _write_codes(self, rounded: Floats, out: Bytes) -> None:
         if self._encoding is Encoding.INT8:
@@ -157,6 +164,18 @@ def _blocks_of(count: int) -> int:
 def _codes_bytes(encoding: Encoding) -> int:
     """Of one block."""
     return _HALF if encoding is Encoding.INT4 else BLOCK_VALUES
+
+
+def _half_bits_below(values: Floats) -> npt.NDArray[numpy.int32]:
+    """Bits of the largest float16 not above each value, none negative or above SCALE_MAX.
+
+    Not numpy's cast: below 2^-14, where an adapter's int8 scales are at first, it takes 70 ns a value.
+    """
+    bits = (values.view(numpy.int32) >> _HALF_SHIFT) - _HALF_BIAS
+    tiny = values < _HALF_NORMAL
+    if tiny.any():
+        bits[tiny] = (values[tiny] * _HALF_STEPS).astype(numpy.int32)
+    return bits
 
 
 def _filled_up(values: Floats, blocks: int) -> Floats:

@@ -7,6 +7,7 @@ Layout: 8 bytes header length (little endian), JSON header padded with spaces to
 name without gaps; `quantize` has the inside of an integer one.
 """
 
+import io
 import json
 import math
 from collections.abc import Mapping
@@ -45,12 +46,13 @@ def pack_tensors(values: Mapping[str, Floats], encoding: Encoding) -> bytes:
             raise ValueError(f"tensor {name} has dtype {tensor.dtype}, not float32")
     shapes = {name: tensor.shape for name, tensor in values.items()}
     quantiser = Quantiser(encoding) if encoding not in _FLOATS else None
-    pieces: list[bytes | memoryview] = [_header(shapes, encoding)]
+    payload = io.BytesIO()  # grows in place and gives its bytes away without a copy
+    payload.write(_header(shapes, encoding))
     for name in sorted(shapes):
         flat = values[name].reshape(-1)
         wire = quantiser.encode(name, flat) if quantiser else _floats(name, flat, encoding)
-        pieces.append(wire.data)
-    return b"".join(pieces)
+        payload.write(wire.data)
+    return payload.getvalue()
 
 
 def unpack_tensors(payload: bytes, shapes: Shapes, encoding: Encoding) -> dict[str, Floats]:

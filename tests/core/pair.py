@@ -31,15 +31,28 @@ from p2pfed.core.events import (
     Train,
     Trained,
 )
-from p2pfed.core.messages import PROTOCOL_VERSION, Hello, Message, Part, PartMissing, Role, Version
+from p2pfed.core.messages import (
+    OWN_VALUES,
+    PROTOCOL_VERSION,
+    Hello,
+    Message,
+    Part,
+    PartMissing,
+    Role,
+    Tally,
+    Terms,
+    Version,
+)
 from p2pfed.core.peer import PeerSettings, PeerState
 from p2pfed.core.version import part_of, version_of
 from p2pfed.ports import Encoding, PeerId
 from p2pfed.sim.learner import ToyMixer
 from p2pfed.wire.codec import decode, encode
 
-PART_BYTES = 16
+PART_BYTES = 8
 """Two values a part, so that four values make two parts and a swap has every kind of message."""
+TERMS = Terms(True, 1, Tally(1, 5, (1.0,) * (OWN_VALUES + 1), (1.0,) * OWN_VALUES))
+"""What a stranger may say with an offer."""
 
 
 def hello(
@@ -112,7 +125,10 @@ class Side:
             self._carry_out(effect, now)
         return effects
 
-    def start(self, now: float = 0.0) -> None:
+    def start(self, now: float = 0.0, eager: bool = False) -> None:
+        """Unless `eager`, without the swap that every node asks for at first."""
+        if not eager:
+            self.state.turns.pacing.spend()
         self.handle(Started(), now)
 
     def trained(self, now: float, steps: int = 8) -> None:
@@ -195,9 +211,9 @@ class Pair:
     def sums(self) -> list[float]:
         return [x + y for x, y in zip(self.a.mixer.values, self.b.mixer.values, strict=True)]
 
-    def start(self) -> "Pair":
+    def start(self, eager: bool = False) -> "Pair":
         for side in self.sides:
-            side.start(self.now)
+            side.start(self.now, eager)
         self.relink()
         self.deliver()
         return self

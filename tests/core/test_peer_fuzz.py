@@ -5,6 +5,7 @@ timer once); everything that comes over a link is up to the adversary.
 """
 
 import random
+from dataclasses import replace
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -47,7 +48,6 @@ from p2pfed.core.exchange import ENDED_KEPT, SERVE_STALL_S, Swap
 from p2pfed.core.library import PINS_MAX
 from p2pfed.core.membership import MembershipSettings
 from p2pfed.core.messages import (
-    OWN_VALUES,
     DeclineReason,
     Goodbye,
     IdentityInUse,
@@ -68,8 +68,6 @@ from p2pfed.core.messages import (
     SwapDone,
     SwapOffer,
     SwapReady,
-    Tally,
-    Terms,
     Version,
     VersionAsk,
     VersionTold,
@@ -79,6 +77,7 @@ from p2pfed.core.version import part_of, version_of
 from p2pfed.core.view import VIEW_MAX
 from p2pfed.ports import Encoding, PeerId
 from p2pfed.wire.codec import encode
+from tests.core.pair import TERMS as COMMON_TERMS
 from tests.core.pair import hello
 
 OWN = "m"
@@ -93,9 +92,7 @@ VERSIONS = tuple(
     for number, payload in enumerate((*PAYLOADS, OTHER_SIZE))
 )
 """Mixes far enough apart that an unsettled node would adopt the later ones."""
-TERMS = tuple(
-    Terms(settled, 1, Tally(1, 5, (1.0,) * (OWN_VALUES + 1), (1.0,) * OWN_VALUES)) for settled in (True, False)
-)
+TERMS = (COMMON_TERMS, replace(COMMON_TERMS, settled=False))
 TIMERS_MAX = 8
 
 peers = st.sampled_from(STRANGERS)

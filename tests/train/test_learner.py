@@ -64,7 +64,7 @@ print(digest.hexdigest())
 
 
 def test_initial_factors_are_those_written_down(make_learner: Make) -> None:
-    """The rule of `adapter` with struct and hashlib alone: a change of it parts a new version from every old network."""
+    """The rule of `adapter` with struct and hashlib alone: a change parts a new version from every old network."""
     name = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
     learner = make_learner()
     found = learner.start()
