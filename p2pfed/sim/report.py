@@ -1,7 +1,11 @@
 """What a simulation found: counters of every node, spread and loss over time, and the checks that failed."""
 
 from array import array
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
+
+NODES_TOLD_MAX = 200
+"""Nodes with a line of their own in JSON; of larger networks only the sums are told."""
 
 
 class Swaps:
@@ -88,3 +92,21 @@ class SimulationReport:
     @property
     def bytes_a_node(self) -> float:
         return sum(node.bytes_sent for node in self.nodes) / max(1, len(self.nodes))
+
+    @property
+    def neighbours_mean(self) -> float:
+        """Of the nodes that ran at the end."""
+        running = [node.neighbours for node in self.nodes if node.running]
+        return sum(running) / max(1, len(running))
+
+    def as_plain(self) -> dict[str, Any]:
+        """For JSON."""
+        plain = asdict(self)
+        plain["messages"] = dict(self.messages)
+        plain["nodes_total"] = len(self.nodes)
+        plain["bytes_a_node"] = self.bytes_a_node
+        plain["events_a_node"] = self.events / max(1, len(self.nodes))
+        plain["neighbours_mean"] = self.neighbours_mean
+        plain["declined_a_swap"] = sum(node.declined for node in self.nodes) / max(1, self.swaps)
+        plain["nodes"] = [{**asdict(node), "log": dict(node.log)} for node in self.nodes[:NODES_TOLD_MAX]]
+        return plain

@@ -10,6 +10,7 @@ from p2pfed.sim.checks import (
     contraction_ratio,
     mutual_problems,
 )
+from p2pfed.sim.churn import Coming
 from p2pfed.sim.network import Network
 from p2pfed.sim.population import Population
 from p2pfed.sim.process import Run
@@ -41,11 +42,19 @@ class Simulation:
             self.network.add(node)
         for fault in scenario.faults:
             self.network.at(fault.at_s, self._strike, fault)
+        Coming(scenario, self.network)
         for number in range(int(scenario.duration_s / scenario.sample_interval_s) + 1):
             self.network.at(number * scenario.sample_interval_s, self._sample)
 
     def run(self) -> SimulationReport:
-        self.network.run_until(self.scenario.duration_s)
+        self.advance(self.scenario.duration_s)
+        return self.finish()
+
+    def advance(self, to_s: float) -> None:
+        """For those who want to look at it on the way."""
+        self.network.run_until(min(to_s, self.scenario.duration_s))
+
+    def finish(self) -> SimulationReport:
         self._check_end()
         return self._report()
 
