@@ -33,7 +33,7 @@ MEMORY = 0.7
 ERROR_FACTOR = 2.0
 """Stated error over the root of that mean: with it 95 of 100 stated errors were not below the true one."""
 ERROR_SHOWN_MAX = 0.05
-"""An estimate whose partners differ by more is shown only while there is no better one of the last EPOCH_SWAPS swaps."""
+"""An estimate whose partners differ by more is shown only while there is no better one of recent swaps."""
 SIZES_KEPT = 3
 """Epochs whose final sizes' scatter is part of the stated error: half-done swaps bias each epoch anew."""
 
