@@ -49,8 +49,12 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 @pytest.mark.slow
 def test_two_nodes_meet_through_a_bootstrap_peer_and_average(
-    network: api.NetworkConfig, config: Callable[..., api.NodeConfig], tmp_path: Path
+    network: api.NetworkConfig,
+    config: Callable[..., api.NodeConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("p2pfed.runtime.FIGURES_INTERVAL_S", 0.1)
     with api.Bootstrap(network, config("introducer")) as introducer:
         learners = VectorLearner(1.0, rate=0.0, start=1.0), VectorLearner(-1.0, rate=0.0, start=-1.0)
         nodes = [
@@ -63,6 +67,7 @@ def test_two_nodes_meet_through_a_bootstrap_peer_and_average(
             assert introducer.status()["role"] == "bootstrap" and introducer.status()["estimate"] is None
             status = one.status()
             assert status["encoding"] == "int4" and status["mixes"] >= 1 and status["swaps"]["kept"] == 1.0
+            wait_for(lambda: any(event.kind == "network" for event in api.events_of(tmp_path / "one")))
             wait_for(lambda: 1.0 <= one.status()["estimate"]["size"] <= 2.0)
             assert [row["encoding"] for row in one.peers() if row["name"] == "two"] == ["int4"]
             assert api.status_of(tmp_path / "one")["name"] == "one"
