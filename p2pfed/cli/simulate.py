@@ -172,7 +172,9 @@ def _text(report: "SimulationReport", seconds: float, files: list[Path]) -> str:
         f"{2.0 * report.swaps / len(report.nodes) / hours:.1f} swaps an hour",
     }
     if last is not None:
-        rows["consensus distance"] = f"{number(report.spread[0].spread)} at first, {number(last.spread)} at the end"
+        rows["consensus distance"] = (
+            f"{number(max(sample.spread for sample in report.spread))} at most, {number(last.spread)} at the end"
+        )
     if last is not None and last.gap is not None:
         rows["loss above optimum"] = (
             f"{number(last.gap)} the mean node, {number(last.gap_worst)} the worst, "

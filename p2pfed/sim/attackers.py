@@ -76,7 +76,8 @@ class Attacker:
         self._mixer.admit(payload, encoding)
 
     def mix(self, own: bytes, theirs: bytes, encoding: Encoding, weight: float) -> MixReport:
-        return self._mixer.mix(own, theirs, encoding, weight)
+        """For itself it mixes honestly, or it would run away from those it wants to mislead."""
+        return self._mixer.mix(self._mixer.export(encoding), theirs, encoding, weight)
 
     def adopt(self, theirs: bytes, encoding: Encoding, mixes: int) -> MixReport:
         return self._mixer.adopt(theirs, encoding, mixes)

@@ -36,7 +36,7 @@ def points(report: SimulationReport, curve: Curve) -> dict[str, list[tuple[float
     lines: dict[str, Callable[[Sample], float | None]] = {"consensus distance": lambda sample: sample.spread}
     if curve.key.startswith("loss"):
         lines = {
-            "mean of nodes": lambda sample: sample.gap,
+            "mean node": lambda sample: sample.gap,
             "worst node": lambda sample: sample.gap_worst,
             "mean adapter": lambda sample: sample.gap_mean_adapter,
         }

@@ -15,6 +15,8 @@ NEIGHBOURS_TARGET = 4
 LINKS_MAX = 16
 REMEMBERS = 3
 START_WITHIN_S = 60.0
+LEARNING_RATE = 0.02
+"""A round pulls a toy by a twelfth of its way: as slow against mixing as training an adapter."""
 SAMPLES = 120
 """A point every half minute of an hour."""
 CODEC_NODES_MAX = 300
@@ -35,8 +37,10 @@ def devices(
     encoding: str = "int4",
     attackers: int = 0,
     attack: str = "sign-flip",
+    clip: float = 2.0,
+    samples_s: float = 0.0,
 ) -> Scenario:
-    """The last `attackers` of the nodes attack. Raises ConfigError."""
+    """The last `attackers` of the nodes attack; `samples_s` 0: SAMPLES over all the time. Raises ConfigError."""
     each: dict[str, Any] = {
         "step_s": STEP_S,
         "steps_between_swaps": STEPS_BETWEEN_SWAPS,
@@ -45,6 +49,8 @@ def devices(
         "remembers": REMEMBERS,
         "stagger_s": START_WITHIN_S / max(1, nodes),
         "learner": learner,
+        "learning_rate": LEARNING_RATE,
+        "clip": clip,
         "noise": 0.5 if learner == "quadratic" else 0.0,
         "trains": trains,
         "encoding": encoding,
@@ -55,7 +61,7 @@ def devices(
     table = {
         "seed": seed,
         "duration_s": duration_s,
-        "sample_interval_s": duration_s / SAMPLES,
+        "sample_interval_s": samples_s or duration_s / SAMPLES,
         "network": {"codec": nodes <= CODEC_NODES_MAX},
         "topology": {"kind": topology},
         "nodes": groups,

@@ -5,6 +5,7 @@ plotly draws the curves, a few lines of script the replay. Colours come from CSS
 
 import html
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -116,9 +117,9 @@ def _figure(report: SimulationReport, curve: Curve) -> Any:
         margin={"l": 8, "r": 12, "t": 8, "b": 8},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        legend={"orientation": "h", "y": 1.12, "x": 0},
+        legend={"orientation": "h", "y": -0.28, "yanchor": "top", "x": 0},
         hovermode="x unified",
-        showlegend=True,
+        showlegend=len(figure.data) > 1,
         template="none",
     )
     figure.update_xaxes(title={"text": curve.across, "standoff": 8}, automargin=True, fixedrange=True, zeroline=False)
@@ -127,10 +128,15 @@ def _figure(report: SimulationReport, curve: Curve) -> Any:
         title={"text": curve.up, "standoff": 8},
         automargin=True,
         fixedrange=True,
-        dtick="D2",
-        exponentformat="power",
+        dtick=1 if _decades(figure) > 2.0 else "D2",
+        tickformat="~g",
     )
     return json.loads(figure.to_json())
+
+
+def _decades(figure: Any) -> float:
+    values = [value for line in figure.data for value in line.y]
+    return math.log10(max(values) / min(values)) if values else 0.0
 
 
 def _script_json(value: Sequence[Any] | dict[str, Any]) -> str:

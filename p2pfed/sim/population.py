@@ -1,6 +1,7 @@
 """What the nodes of a simulation learn: makes each node's mixer, and knows how far any adapter is from the best.
 
-Every node has an optimum of its own, so what all learn together is what none has alone: the data are non-IID.
+Every node's optimum is what all have in common and a part of its own, so the data are non-IID, and nobody finds
+alone what is best for all.
 toy: unit curvature, exact gradients, nodes that start apart. quadratic: curvatures a factor apart from node to node
 and direction to direction, noisy gradients, one start. Attackers have no say in what is best.
 """
@@ -18,7 +19,9 @@ from p2pfed.sim.options import NodeOptions
 
 LEARNERS = ("toy", "quadratic")
 START_SPREAD = 1.0
-"""Standard deviation of each start value among nodes that start apart, and of each value of their optima."""
+"""Standard deviation of each start value among nodes that start apart, and of each own part of their optima."""
+COMMON_SPREAD = 2.0
+"""Of each value of what the optima have in common."""
 CURVATURE_SIGMA = 0.5
 """Of the logarithm of a quadratic's curvatures: most lie within a factor of 2.7 around 1."""
 
@@ -63,8 +66,8 @@ class Population:
         return quadratic_mixer(learner, node.steps_between_swaps, node.clip)
 
     def _centre(self, node: NodeOptions) -> list[float]:
-        rng = self._stream(node, "optimum")
-        return [rng.gauss(0.0, START_SPREAD) for _ in range(node.values)]
+        common, own = random.Random(f"{self._seed}/common"), self._stream(node, "optimum")
+        return [common.gauss(0.0, COMMON_SPREAD) + own.gauss(0.0, START_SPREAD) for _ in range(node.values)]
 
     def _curvature(self, node: NodeOptions) -> list[float]:
         if node.learner != "quadratic":

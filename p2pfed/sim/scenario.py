@@ -83,6 +83,8 @@ class Expectation:
     contraction_max: float | None = None
     spread_share_max: float | None = None
     """Spread at the end over the largest spread seen."""
+    gap_share_max: float | None = None
+    """Mean loss above the optimum at the end over that at the first sample."""
     log: tuple[str, ...] = ()
     """Kinds that must be in some node's event log."""
     log_absent: tuple[str, ...] = ()

@@ -148,8 +148,9 @@ class Simulation:
         """A node that ended takes at most the one swap with it that it was in."""
         under_way = sum(run.state.exchange.busy for run in self.nodes if run.running)
         excused = self._half_done_counted() + len(self.checker.ended) + under_way
-        if len(self.checker.halves) > excused:
-            self.checker.problem(f"{len(self.checker.halves)} swaps were mixed by one partner, {excused} are known of")
+        halves = sum(not half.run.options.attack for half in self.checker.halves.values())  # liars mix as they like
+        if halves > excused:
+            self.checker.problem(f"{halves} swaps were mixed by one partner, {excused} are known of")
         limit = self.scenario.expect.half_done_max
         if limit is not None and self._half_done_counted() > limit:
             self.checker.problem(f"{self._half_done_counted()} half-done swaps counted, more than {limit}")
@@ -181,11 +182,17 @@ class Simulation:
             self.checker.problem(f"contraction at {speed} of random pair averaging, less than {low}")
         if high is not None and (speed is None or speed > high):
             self.checker.problem(f"contraction at {speed} of random pair averaging, more than {high}")
+        self._check_gap(expect.gap_share_max)
         share = expect.spread_share_max
         if share is not None:
             largest = max(sample.spread for sample in self.samples)
             if self.samples[-1].spread > share * largest:
                 self.checker.problem(f"spread {self.samples[-1].spread:.3g} of {largest:.3g}, more than {share} of it")
+
+    def _check_gap(self, share: float | None) -> None:
+        first, last = self.samples[0].gap, self.samples[-1].gap
+        if share is not None and (first is None or last is None or last > share * first):
+            self.checker.problem(f"loss {last} above the optimum of {first} at first, more than {share} of it")
 
     def _report(self) -> SimulationReport:
         by_name: dict[str, list[Run]] = {name: [] for name in self.network.runs}

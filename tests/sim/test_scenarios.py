@@ -12,8 +12,8 @@ from p2pfed.errors import ConfigError
 from p2pfed.sim.learner import ToyMixer
 from p2pfed.sim.scenario import Scenario, load, parse
 from p2pfed.sim.simulation import Simulation, run
+from tests.sim.costs import SCENARIOS, report_of
 
-SCENARIOS = sorted((Path(__file__).parent / "scenarios").glob("*.toml"))
 ROOT = Path(__file__).parents[2]
 DIGEST_OF = (
     "import sys; from pathlib import Path; from p2pfed.sim.scenario import load; from p2pfed.sim.simulation import run;"
@@ -27,7 +27,7 @@ def scenario(name: str) -> Scenario:
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
 def test_scenario(path: Path) -> None:
-    report = run(load(path))
+    report = report_of(path)
     assert report.problems == (), f"seed {report.seed}"
     assert report.swaps > 0 and report.bytes_a_node > 0
 
