@@ -16,7 +16,7 @@ PING_IDLE_MAX_S = 26.0
 PING_IDLE_SHARE = 0.1
 """Of the time a link has stood: one of 260 s has proven itself."""
 PING_LATER_S = 4.0
-"""By how much the side that was dialled waits longer; also the least time between two pings of one side."""
+"""By how much the side that was dialled waits longer: its ping is the second try, should the first be lost."""
 PING_EARLY_SHARE = 0.2
 """A ping may go out so much of its time early, along with others: one wake-up instead of several."""
 
@@ -31,16 +31,16 @@ def ping_after_s(entry: PeerEntry) -> float:
     return idle_s if entry.outbound else idle_s + PING_LATER_S
 
 
-def check_at(entry: PeerEntry) -> float:
-    """When to look at it again, unless something is heard: to ping, or (pinged already) to give it up."""
-    if entry.pinged_at > entry.heard_at:
-        return entry.heard_at + SILENCE_MAX_S
-    return entry.heard_at + ping_after_s(entry)
+def check_at(entry: PeerEntry, now: float) -> float:
+    """When to look at it again, unless something is heard: in the past, where it is to be pinged now.
 
-
-def ping_due(entry: PeerEntry, now: float) -> bool:
-    """Due, or nearly so while this node is awake anyhow."""
-    silent_s = now - entry.heard_at
-    if silent_s < PING_IDLE_MIN_S * (1.0 - PING_EARLY_SHARE):
-        return False
-    return silent_s >= ping_after_s(entry) * (1.0 - PING_EARLY_SHARE) and now >= entry.pinged_at + PING_LATER_S
+    A ping goes out early where this node is awake anyhow, and is not repeated by the same side: what is left then is
+    to give the link up in time.
+    """
+    heard_at = entry.heard_at
+    if entry.pinged_at > heard_at:
+        return heard_at + SILENCE_MAX_S
+    after_s = ping_after_s(entry)
+    if now - heard_at >= after_s * (1.0 - PING_EARLY_SHARE):
+        return heard_at
+    return heard_at + after_s

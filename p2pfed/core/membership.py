@@ -28,7 +28,7 @@ from p2pfed.core.events import (
     Timer,
     TimerKind,
 )
-from p2pfed.core.liveness import SILENCE_MAX_S, check_at, ping_due
+from p2pfed.core.liveness import SILENCE_MAX_S, check_at
 from p2pfed.core.messages import (
     PEERS_TOLD_MAX,
     Goodbye,
@@ -236,36 +236,39 @@ class Membership:
         if now < self._upkeep_at:
             return []
         self._upkeep_at = -math.inf  # under way: what it does brings nothing forward
-        effects = self._check_links(now) + self._dial(self.view.entries, now) + self._reach_out(now)
+        effects: list[Effect] = []
+        due = self._check_links(now, effects)
+        effects += self._dial(self.view.entries, now) + self._reach_out(now)
         if self._by_link and now - self._asked_peers_at >= PEERS_ASK_INTERVAL_S and self._seeking():
             self._asked_peers_at = now
             effects.append(Send(self._rng.choice(list(self._by_link)), PeersAsk(PEERS_TOLD_MAX)))
         if now - self._remembered_at >= REMEMBER_INTERVAL_S:
             effects += self._remember(now)
         self._upkeep_at = math.inf
-        return effects + self._upkeep(self._next_due(now), now)
+        return effects + self._upkeep(min(due, self._next_dial(now)), now)
 
-    def _check_links(self, now: float) -> list[Effect]:
-        effects: list[Effect] = []
+    def _check_links(self, now: float, effects: list[Effect]) -> float:
+        """Pings and closes; gives when a link is to be looked at next."""
+        due = now + self._settings.interval_max_s
         for entry in self.view.linked():
             assert entry.link is not None
             if now - entry.heard_at > SILENCE_MAX_S:
                 effects.append(CloseLink(entry.link, f"silent for {SILENCE_MAX_S:.0f} s"))
                 effects += self.on_link_down(entry.link, "silent", False, now)
-            elif ping_due(entry, now):
+            elif (at := check_at(entry, now)) > entry.heard_at:
+                due = min(due, at)
+            else:
                 entry.pinged_at = now
                 effects.append(Send(entry.link, Ping(self._rng.getrandbits(32))))
-        return effects
+                due = min(due, entry.heard_at + SILENCE_MAX_S)
+        return due
 
-    def _next_due(self, now: float) -> float:
-        """When upkeep will find something to do, if nothing happens before."""
-        due = min(map(check_at, self.view.linked()), default=math.inf)
-        if self._wants_dials():
-            if self._by_link:
-                due = min(due, self._asked_peers_at + PEERS_ASK_INTERVAL_S)
-            dials = (entry.dial_at for entry in self.view.entries() if entry.can_dial(math.inf))
-            due = min(due, min(dials, default=math.inf))
-        return min(due, now + self._settings.interval_max_s)
+    def _next_dial(self, now: float) -> float:
+        """When somebody is to be dialled or asked next, if nothing happens before."""
+        if not self._wants_dials():
+            return math.inf
+        asks_at = self._asked_peers_at + PEERS_ASK_INTERVAL_S if self._by_link else math.inf
+        return min([asks_at, *(entry.dial_at for entry in self.view.entries() if entry.can_dial(math.inf))])
 
     def _soon(self, now: float) -> list[Effect]:
         """Something may be due before the next upkeep."""
@@ -279,8 +282,7 @@ class Membership:
         return [SetTimer(Timer(TimerKind.MAINTAIN), at)]
 
     def goodbyes(self, reason: str) -> list[Effect]:
-        effects: list[Effect] = [Send(link, Goodbye(reason)) for link in self._by_link]
-        return effects + self._remember(self._remembered_at)
+        return [*(Send(link, Goodbye(reason)) for link in self._by_link), *self._remember(self._remembered_at)]
 
     def _remember(self, now: float) -> list[Effect]:
         """The first neighbour at once, then what changed; never nobody in place of somebody."""
@@ -332,11 +334,10 @@ class Membership:
             return []
         self._reached_out_at = now
         lost = [entry for entry in self.view.entries() if entry.role is Role.NODE and entry.can_dial(now)]
-        if not lost:
-            return []
-        entry = self._rng.choice(lost)
-        entry.dialling = True
-        return [Dial(entry.peer, entry.addresses)]
+        for entry in self._rng.sample(lost, min(1, len(lost))):
+            entry.dialling = True
+            return [Dial(entry.peer, entry.addresses)]
+        return []
 
     def _adopt(self, entry: PeerEntry, event: LinkUp, now: float) -> list[Effect]:
         self.view.link(entry, event.link, event.hello.role)

@@ -14,6 +14,7 @@ from p2pfed.core.messages import Message
 
 BATCH = 16_384
 EFFECTS_BITS = 8
+EFFECTS_MASK = (1 << EFFECTS_BITS) - 1
 KIND_BITS = 8
 KINDS: Mapping[type, int] = MappingProxyType(
     {kind: number for number, kind in enumerate((*get_args(Event), *get_args(Message)))}
@@ -25,18 +26,22 @@ class History:
     """Takes events in their order. Frames go in whole, where there are any."""
 
     def __init__(self) -> None:
-        self.events = 0
+        self._flushed = 0
         self._kinds = dict(KINDS)
         self._digest = hashlib.sha256()
         self._times = array("d")
         self._codes = array("q")
 
+    @property
+    def events(self) -> int:
+        return self._flushed + len(self._times)
+
     def add(self, now: float, node: int, event: Event, effects: int) -> None:
-        kind = self._kinds[type(event.message) if type(event) is MessageReceived else type(event)]
-        self.events += 1
-        self._times.append(now)
-        self._codes.append((node << KIND_BITS | kind) << EFFECTS_BITS | min(effects, (1 << EFFECTS_BITS) - 1))
-        if len(self._times) >= BATCH:
+        kind: type = type(event.message) if type(event) is MessageReceived else type(event)
+        self._codes.append((node << KIND_BITS | self._kinds[kind]) << EFFECTS_BITS | effects & EFFECTS_MASK)
+        times = self._times
+        times.append(now)
+        if len(times) == BATCH:
             self._flush()
 
     def add_frame(self, frame: bytes) -> None:
@@ -49,4 +54,5 @@ class History:
     def _flush(self) -> None:
         self._digest.update(self._times)
         self._digest.update(self._codes)
+        self._flushed += len(self._times)
         self._times, self._codes = array("d"), array("q")

@@ -57,12 +57,12 @@ class Network:
     def __init__(
         self, options: NetworkOptions, seed: int, population: Population, watcher: Watcher, watch_every: int = 1
     ) -> None:
-        """`watch_every`: of so many events the watcher's `handled` sees one."""
+        """`watch_every`: of so many events of a run the watcher's `handled` sees one."""
         self.options = options
         self.now = 0.0
         self.population = population
         self.history = History()
-        self._record = self.history.add
+        self.watch_every = watch_every
         self.bytes_sent = 0
         self.messages: dict[type, int] = {}
         """Sent, by kind."""
@@ -71,8 +71,6 @@ class Network:
         self._seed = seed
         self._rng = random.Random(f"{seed}/wires")
         self._watcher = watcher
-        self._watch_every = watch_every
-        self._unwatched = 0
         self._frames = Frames(options.codec)
         self._heap: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
         self._order = 0
@@ -335,11 +333,7 @@ class Network:
     # What runs tell
 
     def handled(self, run: Run, event: Event, effects: list[Effect]) -> None:
-        self._record(self.now, run.number, event, len(effects))
-        self._unwatched += 1
-        if self._unwatched >= self._watch_every:
-            self._unwatched = 0
-            self._watcher.handled(run, event, effects, self.now)
+        self._watcher.handled(run, event, effects, self.now)
 
     def mixed(self, run: Run, swap: int, before: Sequence[float]) -> None:
         self._watcher.mixed(run, swap, before, self.now)

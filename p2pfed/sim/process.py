@@ -43,6 +43,7 @@ from p2pfed.core.peer import PeerSettings, PeerState
 from p2pfed.core.version import part_of, version_of
 from p2pfed.errors import RemoteError
 from p2pfed.ports import Encoding, PeerId
+from p2pfed.sim.history import History
 from p2pfed.sim.mixers import SimMixer
 from p2pfed.sim.options import NodeOptions
 from p2pfed.sim.uplink import SEND_QUEUE_MAX, End, Hangup, Uplink, UplinkWires
@@ -57,6 +58,10 @@ class Wires(UplinkWires, Protocol):
     def at(self, when: float, action: Callable[..., None], *args: object) -> None: ...
 
     def dial(self, run: "Run", peer: PeerId, addresses: tuple[str, ...]) -> None: ...
+
+    history: History
+    watch_every: int
+    """Of so many events of a run, `handled` is told one."""
 
     def handled(self, run: "Run", event: Event, effects: list[Effect]) -> None: ...
 
@@ -110,6 +115,8 @@ class Run:
         self.encodings: dict[bytes, Encoding] = {}
         """Of the versions in `inbox`."""
         self._wires = wires
+        self._record = wires.history.add
+        self._watch_every = wires.watch_every
         self._rng = rng
         self._links = 0
         self._publications: deque[Encoding] = deque()
@@ -121,8 +128,11 @@ class Run:
         if not self.running:
             return
         self.events += 1
-        effects = self.state.handle(event, self._wires.now)
-        self._wires.handled(self, event, effects)
+        now = self._wires.now
+        effects = self.state.handle(event, now)
+        self._record(now, self.number, event, len(effects))
+        if not self.events % self._watch_every:
+            self._wires.handled(self, event, effects)
         for effect in effects:
             if type(effect) is Send:  # by far the most
                 self._queue(effect.link, effect.message)

@@ -20,7 +20,8 @@ from p2pfed.sim.scenario import Fault, Scenario
 SPREAD_FLOOR = 1e-10
 """Share of the first squared spread under which the rest may be rounding (1e-5 of the distance)."""
 THOROUGH_NODES_MAX = 150
-"""In larger networks only one in as many events as there are nodes is followed by a check."""
+WATCH_EVERY = 64
+"""In larger networks only one in so many events of a node is followed by a look at its state."""
 
 
 def run(scenario: Scenario) -> SimulationReport:
@@ -35,7 +36,7 @@ class Simulation:
         self.scenario = scenario
         self.checker = Checker(thorough=len(scenario.nodes) <= THOROUGH_NODES_MAX)
         self.population = Population(scenario.nodes, scenario.seed)
-        every = 1 if self.checker.thorough else len(scenario.nodes)
+        every = 1 if self.checker.thorough else WATCH_EVERY
         self.network = Network(scenario.network, scenario.seed, self.population, self.checker, every)
         self.samples: list[Sample] = []
         for node in scenario.nodes:

@@ -96,8 +96,13 @@ class Uplink:
 
     def put(self, end: End, item: Outgoing) -> bool:
         """False where too much waits for this peer already."""
-        if not self._waiting and self._free_at - self._wires.now < BURST_S:
-            self._leave(end, item)
+        now = self._wires.now
+        if not self._waiting and self._free_at - now < BURST_S:
+            if type(item) is Hangup or type(item) is SendPart or end.dead:
+                self._leave(end, item)
+            else:  # the common case, without a further call
+                starts_at = self._free_at if self._free_at > now else now
+                self._free_at = self._wires.transmit(end, item, starts_at)  # type: ignore[arg-type]
             return True
         queued = len(end.outbox) + len(end.parts)
         if queued >= SEND_QUEUE_MAX and not isinstance(item, Hangup):

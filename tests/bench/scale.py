@@ -34,11 +34,24 @@ FLAT = 0.1
 MIXING_FACTOR = 3.0
 MIXING_SWAPS = 8.0
 """Swaps of each node over which the fall of the spread is measured: int4 leaves a floor below."""
+CALIBRATION_LOOPS = 1_000_000
 HOUR_NODES = 10_000
 HOUR_LIMIT_S = 600.0
 
 
+def calibration_s() -> float:
+    """A plain loop: how fast this core was just then, as a busy machine makes all figures worse."""
+    begun = time.process_time()
+    table: dict[int, tuple[int, int]] = {}
+    total = 0
+    for number in range(CALIBRATION_LOOPS):
+        table[number & 1023] = (number, total)
+        total += number & 7
+    return time.process_time() - begun
+
+
 def measure(size: int, minutes: float, seed: int) -> dict[str, Any]:
+    calibrated = calibration_s()
     begun = time.process_time()
     simulation = Simulation(
         devices(size, SETTLE_S + 60.0 * minutes, seed, trains=False, encoding="float32", samples_s=15.0)
@@ -68,6 +81,7 @@ def measure(size: int, minutes: float, seed: int) -> dict[str, Any]:
         "swaps_a_node_hour": round(2.0 * report.swaps / size / (report.duration_s / 3600.0), 1),
         "declined_a_swap": round(sum(node.declined for node in report.nodes) / max(1, report.swaps), 3),
         "mixing_against_theory": mixing(report.spread, size),
+        "calibration_s": round((calibrated + calibration_s()) / 2.0, 3),
         "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "history": report.history[:16],
         "problems": list(report.problems),
