@@ -62,7 +62,7 @@ class CollectionSettings:
     size: int = 0
     """Bytes a version must have; 0: the first one collected decides."""
     encoding: Encoding = Encoding.FLOAT32
-    membership: MembershipSettings = field(default_factory=lambda: MembershipSettings(64, 128))
+    membership: MembershipSettings = field(default_factory=lambda: MembershipSettings(64, 128, 1.0))
 
 
 @dataclass(frozen=True, slots=True)
