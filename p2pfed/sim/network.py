@@ -116,7 +116,8 @@ class Network:
         names = options.links_only or rng.sample(self._nodes, min(options.remembers, len(self._nodes)))
         return tuple(PeerRecord(PeerId(f"sim-{name}"), (self.address(name),)) for name in names if name != options.name)
 
-    def _step_s(self, options: NodeOptions) -> float:
+    def step_s(self, options: NodeOptions) -> float:
+        """How fast this device is: drawn by its name alone."""
         rng = random.Random(f"{self._seed}/{options.name}/speed")
         spread: float = options.step_range ** rng.uniform(-0.5, 0.5)
         return options.step_s * spread * rng.lognormvariate(0.0, options.step_sigma)
@@ -128,7 +129,7 @@ class Network:
         if mixer is not None and checkpoint is not None:
             mixer.load(checkpoint)
         own = hello_of(options, NETWORK_FIELDS, self.address(options.name), rng.getrandbits(53))
-        run = Run(options, self._numbers[options.name], own, self, rng, mixer, self._step_s(options))
+        run = Run(options, self._numbers[options.name], own, self, rng, mixer, self.step_s(options))
         run.twist = mixer.twist if isinstance(mixer, Attacker) else None
         run.checkpoint, run.remembered = checkpoint, remembered
         self.runs[options.name] = run

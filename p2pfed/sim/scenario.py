@@ -16,12 +16,13 @@ from p2pfed.errors import ConfigError
 from p2pfed.sim.attackers import ATTACKS
 from p2pfed.sim.options import NetworkOptions, NodeOptions
 from p2pfed.sim.population import LEARNERS
-from p2pfed.sim.table import build, nearest, refuse_unknown
+from p2pfed.sim.table import build, keys_of, nearest, refuse_unknown
 from p2pfed.sim.topology import Topology, linked
 
 NODES_MAX = 100_000
 VALUES_MAX = 1_000_000
 TOP = ("about", "seed", "duration_s", "sample_interval_s")
+GROUP = ("count", "prefix", "stagger_s")
 TABLES = (*TOP, "network", "topology", "nodes", "churn", "faults", "expect")
 KINDS = ("cut", "heal", "crash", "restart", "stop", "break-links")
 RANGE = re.compile(r"([a-z-]+)(\d+)\.\.([a-z-]+)(\d+)")
@@ -151,6 +152,7 @@ def parse(table: Mapping[str, Any], name: str) -> Scenario:
 
 def _group(table: Mapping[str, Any]) -> list[NodeOptions]:
     """`count` nodes of equal options; `stagger_s` apart in their start."""
+    refuse_unknown(table, [*GROUP, *keys_of(NodeOptions, "name")], "nodes")
     values = dict(table)
     count, prefix = values.pop("count", 1), values.pop("prefix", "n")
     stagger_s, start_s = values.pop("stagger_s", 0.0), values.pop("start_s", 0.0)

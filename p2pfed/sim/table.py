@@ -17,14 +17,18 @@ Built = TypeVar("Built")
 def build(kind: type[Built], table: Mapping[str, Any], where: str, **given: object) -> Built:
     """A dataclass of a table: unknown keys, missing keys and wrong types are ConfigErrors."""
     hints = get_type_hints(kind)
-    names = [each.name for each in fields(kind) if each.name not in given]  # type: ignore[arg-type]
-    refuse_unknown(table, names, where)
+    refuse_unknown(table, keys_of(kind, *given), where)
     values = {name: _plain(hints[name], value, f"{where}.{name}") for name, value in table.items()}
     for each in fields(kind):  # type: ignore[arg-type]
         wanted = each.default is MISSING and each.default_factory is MISSING
         if wanted and each.name not in values and each.name not in given:
             raise ConfigError(f"{where} lacks {each.name}")
     return kind(**values, **given)
+
+
+def keys_of(kind: type, *but: str) -> list[str]:
+    """What a table of this dataclass may hold."""
+    return [each.name for each in fields(kind) if each.name not in but]
 
 
 def _plain(hint: object, value: object, name: str) -> object:
