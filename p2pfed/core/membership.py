@@ -144,7 +144,8 @@ class Membership:
         entry = self.view.found(event.peer, event.hello.addresses, FoundBy.INBOUND)
         if entry is None:
             return [CloseLink(event.link, "view full")]
-        entry.dialling = False
+        if event.outbound:
+            entry.dialling = False  # a dial of ours under way answers by itself
         why = difference(self._own, event.hello)
         if why is not None:
             return [CloseLink(event.link, why), *self.on_refused(event.peer, why, now)]
@@ -311,6 +312,7 @@ class Membership:
     def _adopt(self, entry: PeerEntry, event: LinkUp, now: float) -> list[Effect]:
         entry.link, entry.instance, entry.role = event.link, event.hello.instance, event.hello.role
         entry.name, entry.refusal, entry.outbound = event.hello.name, None, event.outbound
+        entry.encoding = event.hello.encoding
         entry.linked_at = entry.heard_at = now
         self._by_link[event.link] = entry.peer
         fields: dict[str, str | int | float | bool | None] = {

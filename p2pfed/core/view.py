@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from p2pfed.core.events import FoundBy, LinkId
 from p2pfed.core.messages import ADDRESSES_MAX, PeerRecord, Role
-from p2pfed.ports import PeerId
+from p2pfed.ports import Encoding, PeerId
 
 VIEW_MAX = 128
 """Peers known at once: ten times the neighbours anyone needs, a few tens of KB; more would reward address flooding."""
@@ -30,6 +30,8 @@ class PeerEntry:
     found_by: FoundBy
     role: Role | None = None
     name: str = ""
+    encoding: Encoding = Encoding.FLOAT32
+    """The finest form it wants on its links."""
     instance: int | None = None
     link: LinkId | None = None
     outbound: bool = False

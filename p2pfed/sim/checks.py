@@ -7,7 +7,7 @@ The checker knows everything: it balances every change of every adapter, which n
 import math
 from dataclasses import dataclass
 
-from p2pfed.core.events import CloseLink, Effect, Event, LinkDown, LinkUp, Mix, Send, SendPart
+from p2pfed.core.events import Adopt, CloseLink, Effect, Event, LinkDown, LinkUp, Mix, Send, SendPart
 from p2pfed.core.exchange import ENDED_KEPT, SERVE_STALL_S
 from p2pfed.core.library import PINS_MAX
 from p2pfed.core.messages import Role
@@ -18,13 +18,12 @@ PROBLEMS_MAX = 20
 """Sentences kept: the first ones name the cause."""
 TIMERS_MAX = 8
 """Pending timers of a node: upkeep, swap pace, retry and stall, and a few probes."""
-KEPT_MAX = PINS_MAX + 3
+KEPT_MAX = PINS_MAX + 4
 """Own versions held by a node: the current one, the one in a swap, pinned ones, one just published."""
 INBOXES_MAX = 2
 TIME_SLACK_S = 1e-6
 ROUNDING = 1e-12
-"""Relative error allowed in a sum that averaging should keep, in float64; each mix rounds twice at 1e-16."""
-ROUNDING_FLOAT32 = 1e-5
+"""Relative error allowed in a sum that mixing should keep: both sides add the same difference, in float64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ class Checker:
                     self.problem(f"{now:.3f} s: {run.name} sends over link {link}, which is not up")
                 case CloseLink(link=link):
                     self._links.pop((run, link), None)
-                case Mix(swap=swap):
+                case Mix(swap=swap) | Adopt(swap=swap):
                     if run in self._mixing:
                         self.problem(f"{now:.3f} s: {run.name} mixes swap {swap} while {self._mixing[run]} is mixed")
                     self._mixing[run] = swap
@@ -73,10 +72,10 @@ class Checker:
         self._check_state(run, now)
 
     def mixed(self, run: Run, swap: int, before: list[float]) -> None:
-        assert run.learner is not None
+        assert run.mixer is not None
         if self._mixing.pop(run, None) != swap:
             self.problem(f"{run.name} mixed swap {swap} unasked")
-        change = tuple(new - old for new, old in zip(run.learner.values, before, strict=True))
+        change = tuple(new - old for new, old in zip(run.mixer.values, before, strict=True))
         other = self.halves.pop(swap, None)
         if other is None:
             self.halves[swap] = HalfSwap(run, change)
@@ -86,15 +85,19 @@ class Checker:
             self.problem(f"{run.name} mixed swap {swap} twice")
         if run.options.trains or other.run.options.trains:
             return
-        rounding = ROUNDING if run.options.encoding == "float64" else ROUNDING_FLOAT32
         self.scale = max(self.scale, *map(abs, before))
         error = max(abs(mine + theirs) for mine, theirs in zip(change, other.change, strict=True))
-        if error > rounding * self.scale:
+        if error > ROUNDING * self.scale:
             self.problem(f"swap {swap} of {other.run.name} and {run.name} changed their sum by {error:.3g}")
 
+    def adopted(self, run: Run, before: list[float]) -> None:
+        """One side of a swap took the other's adapter: a known change of the sum, like a restart."""
+        self._mixing.pop(run, None)
+        self.restarted(run, before)
+
     def restarted(self, run: Run, before: list[float]) -> None:
-        assert run.learner is not None
-        change = [new - old for new, old in zip(run.learner.values, before, strict=True)]
+        assert run.mixer is not None
+        change = [new - old for new, old in zip(run.mixer.values, before, strict=True)]
         self.jumps = change if self.jumps is None else [a + b for a, b in zip(self.jumps, change, strict=True)]
 
     def ended_run(self, run: Run) -> None:

@@ -26,7 +26,7 @@ from p2pfed.core.events import (
 )
 from p2pfed.core.messages import PeerRecord, Role
 from p2pfed.ports import PeerId
-from p2pfed.sim.learner import ToyLearner
+from p2pfed.sim.learner import ToyMixer
 from p2pfed.sim.options import NetworkOptions, NodeOptions
 from p2pfed.sim.process import End, Run, hello_of
 from p2pfed.wire.codec import decode, encode
@@ -42,6 +42,8 @@ class Watcher(Protocol):
     def handled(self, run: Run, event: Event, effects: list[Effect], now: float) -> None: ...
 
     def mixed(self, run: Run, swap: int, before: list[float]) -> None: ...
+
+    def adopted(self, run: Run, before: list[float]) -> None: ...
 
     def restarted(self, run: Run, before: list[float]) -> None: ...
 
@@ -107,15 +109,15 @@ class Network:
     def _start(self, options: NodeOptions, checkpoint: bytes | None, remembered: tuple[PeerRecord, ...]) -> Run:
         count = self._starts[options.name] = self._starts.get(options.name, 0) + 1
         rng = random.Random(f"{self._seed}/{options.name}/{count}")
-        learner: ToyLearner | None = None
+        mixer: ToyMixer | None = None
         if options.role is Role.NODE:
             best = random.Random(f"{self._seed}/{options.name}/optimum")
             optimum = [best.gauss(0.0, START_SPREAD) for _ in range(options.values)] if options.trains else None
-            learner = ToyLearner(self.start_values(options), optimum, options.learning_rate, options.encoding)
+            mixer = ToyMixer(self.start_values(options), optimum, options.learning_rate)
             if checkpoint is not None:
-                learner.load(checkpoint)
+                mixer.load(checkpoint)
         own = hello_of(options, NETWORK_FIELDS, self.address(options.name), rng.getrandbits(53))
-        run = Run(options, own, self, rng, learner)
+        run = Run(options, own, self, rng, mixer)
         run.checkpoint, run.remembered = checkpoint, remembered
         self.runs[options.name] = run
         run.handle(Started(remembered))
@@ -129,9 +131,9 @@ class Network:
         self.runs[name].handle(StopAsked("scenario"))
 
     def finished(self, run: Run) -> None:
-        if run.running and run.learner is not None:
+        if run.running and run.mixer is not None:
             run.apply_last_mixes()
-            run.checkpoint = run.learner.save()
+            run.checkpoint = run.mixer.save()
         run.running = False
         self._watcher.ended_run(run)
 
@@ -152,8 +154,8 @@ class Network:
         if old.running:
             return
         run = self._start(old.options, old.checkpoint if keep else None, old.remembered if keep else ())
-        if old.learner is not None:
-            self._watcher.restarted(run, old.learner.values)
+        if old.mixer is not None:
+            self._watcher.restarted(run, old.mixer.values)
 
     # Faults of the wires
 
@@ -277,3 +279,6 @@ class Network:
 
     def mixed(self, run: Run, swap: int, before: list[float]) -> None:
         self._watcher.mixed(run, swap, before)
+
+    def adopted(self, run: Run, before: list[float]) -> None:
+        self._watcher.adopted(run, before)

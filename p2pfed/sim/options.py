@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from p2pfed.core.messages import PART_BYTES, Role
+from p2pfed.ports import Encoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,12 @@ class NodeOptions:
     learning_rate: float = 0.05
     values: int = 16
     """Length of the adapter, in floats."""
-    encoding: str = "float64"
+    weight: int = 1
+    members: tuple[str, ...] = ()
+    """Names of a fixed membership, which swaps by the schedule."""
+    swap_day_bytes: int = 0
+    link_day_bytes: int = 0
+    encoding: Encoding = Encoding.FLOAT32
     part_bytes: int = PART_BYTES
     admit_s: float = 0.01
     checkpoint_interval_s: float = 60.0

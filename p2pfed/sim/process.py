@@ -13,6 +13,7 @@ from typing import Protocol, cast
 from p2pfed.core.events import (
     Admit,
     Admitted,
+    Adopt,
     CloseLink,
     Dial,
     Effect,
@@ -24,6 +25,8 @@ from p2pfed.core.events import (
     LinkId,
     Mix,
     Mixed,
+    Publish,
+    Published,
     Remember,
     Report,
     Retire,
@@ -40,8 +43,8 @@ from p2pfed.core.messages import PROTOCOL_VERSION, Hello, Message, Part, PartMis
 from p2pfed.core.peer import PeerSettings, PeerState
 from p2pfed.core.version import part_of, version_of
 from p2pfed.errors import RemoteError
-from p2pfed.ports import MixReport, PeerId
-from p2pfed.sim.learner import ToyLearner
+from p2pfed.ports import Encoding, PeerId
+from p2pfed.sim.learner import ToyMixer
 from p2pfed.sim.options import NodeOptions
 from p2pfed.wire.codec import encode
 
@@ -65,6 +68,8 @@ class Wires(Protocol):
     def handled(self, run: "Run", event: Event, effects: list[Effect]) -> None: ...
 
     def mixed(self, run: "Run", swap: int, before: list[float]) -> None: ...
+
+    def adopted(self, run: "Run", before: list[float]) -> None: ...
 
     def finished(self, run: "Run") -> None: ...
 
@@ -104,13 +109,13 @@ class Run:
     """Owns a PeerState, its learner and its links."""
 
     def __init__(
-        self, options: NodeOptions, own: Hello, wires: Wires, rng: random.Random, learner: ToyLearner | None
+        self, options: NodeOptions, own: Hello, wires: Wires, rng: random.Random, mixer: ToyMixer | None
     ) -> None:
         self.options = options
         self.name = options.name
         self.hello = own
         self.peer = PeerId(options.peer or f"sim-{options.name}")
-        self.learner = learner
+        self.mixer = mixer
         self.state = PeerState(own, self.peer, settings_of(options), rng)
         self.running = True
         self.ends: dict[LinkId, End] = {}
@@ -123,12 +128,15 @@ class Run:
         self.remembered: tuple[PeerRecord, ...] = ()
         self.checkpoint: bytes | None = None
         self.loss: float | None = None
-        self.mixes: deque[tuple[Mix, bytes]] = deque()
+        self.mixes: deque[tuple[Mix | Adopt, bytes, bytes, Encoding]] = deque()
         self.published: dict[bytes, bytes] = {}
         self.inbox: dict[bytes, bytearray] = {}
+        self.encodings: dict[bytes, Encoding] = {}
+        """Of the versions in `inbox`."""
         self._wires = wires
         self._rng = rng
         self._links = 0
+        self._publications: deque[Encoding] = deque()
         self._waiting: deque[End] = deque()
         self._sending = False
         self._finishing = False
@@ -194,13 +202,19 @@ class Run:
                 payload = self.inbox.setdefault(version.digest, bytearray(version.size))
                 start = index * version.part_size
                 payload[start : start + len(data)] = data
+                self.encodings[version.digest] = version.encoding
             case Admit(digest=digest):
                 self.later(self.options.admit_s, lambda: self._admit(digest))
-            case Mix(digest=digest):
-                self.mixes.append((effect, bytes(self.inbox.pop(digest))))
+            case Mix(own=own, digest=digest):
+                self._queue_mix(effect, self.published[own], digest)
+            case Adopt(digest=digest):
+                self._queue_mix(effect, b"", digest)
+            case Publish(encoding=encoding):
+                self._publications.append(encoding)
                 self._work()
             case Forget(digest=digest):
                 self.inbox.pop(digest, None)
+                self.encodings.pop(digest, None)
             case Retire(digest=digest):
                 self.published.pop(digest, None)
             case Train(steps=steps):
@@ -281,26 +295,34 @@ class Run:
 
     # Learning
 
+    def _queue_mix(self, effect: Mix | Adopt, own: bytes, digest: bytes) -> None:
+        self.mixes.append((effect, own, bytes(self.inbox.pop(digest)), self.encodings.pop(digest)))
+        self._work()
+
     def _admit(self, digest: bytes) -> None:
-        assert self.learner is not None
+        assert self.mixer is not None
         problem: str | None = None
         payload = self.inbox.get(digest)
         try:
             if payload is None:
                 problem = "no longer held"
             else:
-                self.learner.admit(bytes(payload))
+                self.mixer.admit(bytes(payload), self.encodings[digest])
         except RemoteError as error:
             problem = str(error)
         self.handle(Admitted(digest, problem))
 
     def _work(self) -> None:
         """The next duty of the learner: mixes between two steps, then steps, then the round's end."""
-        if self._stepping or self.learner is None:
+        if self._stepping or self.mixer is None:
             return
         if self.mixes:
             self._stepping = True
             self.later(0.0, self._mix)
+        elif self._publications:
+            version = self._publish(self._publications.popleft())
+            self.later(0.0, lambda: self.handle(Published(version)))
+            self._work()
         elif self._steps_todo:
             self._stepping = True
             spread = self.options.step_jitter_share
@@ -308,19 +330,24 @@ class Run:
         elif self._steps_todo == 0:
             self._steps_todo = None
             self._save_if_due()
-            progress = self.learner.progress()
-            version = self._publish()
+            progress = self.mixer.progress()
+            version = self._publish(self.options.encoding)
             self.handle(Trained(version, progress.steps, progress.examples, self.loss))
             self._work()
 
     def _mix(self) -> None:
-        assert self.learner is not None
-        effect, payload = self.mixes.popleft()
-        before = self.learner.values
-        report: MixReport = self.learner.mix(payload, effect.weight)
-        self._wires.mixed(self, effect.swap, before)
+        assert self.mixer is not None
+        effect, own, theirs, encoding = self.mixes.popleft()
+        before = self.mixer.values
+        if isinstance(effect, Adopt):
+            report = self.mixer.adopt(theirs, encoding, effect.mixes)
+            self._wires.adopted(self, before)
+        else:
+            report = self.mixer.mix(own, theirs, encoding, effect.weight)
+            self._wires.mixed(self, effect.swap, before)
         self._stepping = False
-        self.handle(Mixed(effect.swap, report.distance, report.norm, self._publish()))
+        version = self._publish(self.options.encoding)
+        self.handle(Mixed(effect.swap, report.distance, report.norm, report.kept, version))
         self._work()
 
     def apply_last_mixes(self) -> None:
@@ -329,26 +356,26 @@ class Run:
             self._mix()
 
     def _stepped(self) -> None:
-        assert self.learner is not None
+        assert self.mixer is not None
         assert self._steps_todo is not None
-        self.loss = self.learner.step().loss
+        self.loss = self.mixer.step().loss
         self._steps_todo -= 1
         self._stepping = False
         self._work()
 
-    def _publish(self) -> Version:
-        learner = cast(ToyLearner, self.learner)
-        progress, payload = learner.progress(), learner.export()
-        version = version_of(payload, progress.steps, progress.examples, self.options.part_bytes)
+    def _publish(self, encoding: Encoding) -> Version:
+        mixer = cast(ToyMixer, self.mixer)
+        done, payload = mixer.progress(), mixer.export(encoding)
+        version = version_of(payload, encoding, done.steps, done.examples, done.mixes, self.options.part_bytes)
         self.published[version.digest] = payload
         return version
 
     def _save_if_due(self) -> None:
-        assert self.learner is not None
+        assert self.mixer is not None
         if self._saved_at is None:
             self._saved_at = self._wires.now
         elif self._wires.now - self._saved_at >= self.options.checkpoint_interval_s:
-            self.checkpoint, self._saved_at = self.learner.save(), self._wires.now
+            self.checkpoint, self._saved_at = self.mixer.save(), self._wires.now
 
 
 def settings_of(options: NodeOptions) -> PeerSettings:
@@ -358,6 +385,11 @@ def settings_of(options: NodeOptions) -> PeerSettings:
         options.steps_between_swaps,
         options.steps_max,
         options.swap_interval_s,
+        options.weight,
+        tuple(PeerId(f"sim-{name}") for name in options.members),
+        "simulated",
+        options.swap_day_bytes,
+        options.link_day_bytes,
         MembershipSettings(target, options.links_max),
     )
 
@@ -372,6 +404,7 @@ def hello_of(options: NodeOptions, network: tuple[tuple[str, str], ...], address
         fields,
         options.fingerprint,
         options.role,
+        options.encoding,
         instance,
         options.name,
         (address,),

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from p2pfed.core.messages import Role
 from p2pfed.errors import ConfigError
+from p2pfed.ports import Encoding
 from p2pfed.sim.options import NetworkOptions, NodeOptions
 
 NODES_MAX = 4096
@@ -158,6 +159,8 @@ def _build(kind: type[Built], table: Mapping[str, Any], where: str, **given: obj
 def _value(hint: object, value: object, name: str) -> object:
     if hint is Role and value in list(Role):
         return Role(str(value))
+    if hint is Encoding and value in list(Encoding):
+        return Encoding(str(value))
     if hint in (float, float | None) and type(value) in (int, float):
         return float(value)  # type: ignore[arg-type]
     if hint in (int, int | None) and type(value) is int:

@@ -6,7 +6,6 @@ from functools import partial
 from p2pfed.core.messages import Role
 from p2pfed.sim.checks import (
     ROUNDING,
-    ROUNDING_FLOAT32,
     Checker,
     components,
     contraction_ratio,
@@ -74,7 +73,7 @@ class Simulation:
                     network.break_links(name)
 
     def _values(self) -> list[list[float]]:
-        return [run.learner.values for run in self.nodes if run.learner is not None]
+        return [run.mixer.values for run in self.nodes if run.mixer is not None]
 
     def _sample(self) -> None:
         rows = self._values()
@@ -134,8 +133,7 @@ class Simulation:
         before = [math.fsum(column) for column in zip(*starts, strict=True)]
         after = [math.fsum(column) for column in zip(*self._values(), strict=True)]
         drift = self.checker.drift() or [0.0] * len(before)
-        rounding = ROUNDING if self.nodes[0].options.encoding == "float64" else ROUNDING_FLOAT32
-        allowed = rounding * self.checker.scale * (1 + self.checker.swaps)
+        allowed = ROUNDING * self.checker.scale * (1 + self.checker.swaps)
         errors = [abs(new - old - known) for new, old, known in zip(after, before, drift, strict=True)]
         if max(errors) > allowed:
             self.checker.problem(f"the sum of all adapters changed by {max(errors):.3g} that nothing explains")
@@ -196,7 +194,7 @@ class Simulation:
             name=name,
             running=last.running,
             neighbours=len(last.state.membership.neighbours()) if last.running else 0,
-            steps=last.learner.progress().steps if last.learner is not None else 0,
+            steps=last.mixer.progress().steps if last.mixer is not None else 0,
             begun=sum(each.begun for each in counts),
             answered=sum(each.answered for each in counts),
             finished=sum(each.finished for each in counts),
