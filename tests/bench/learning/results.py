@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from p2pfed.ports import Encoding
 from tests.bench.learning.cells import Arm, Cell
 from tests.bench.learning.fleet import Loss, Point
 
@@ -96,7 +97,7 @@ def _result(values: Mapping[str, object]) -> Result:
         for point in values["points"]  # type: ignore[attr-defined]
     )
     return Result(
-        Cell(**{**cell, "arm": Arm(**cell["arm"])}),
+        Cell(**{**cell, "arm": Arm(**{**cell["arm"], "encoding": Encoding(cell["arm"]["encoding"])})}),
         str(values["source"]),
         float(values["base"]),  # type: ignore[arg-type]
         points,
