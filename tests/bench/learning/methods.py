@@ -5,13 +5,14 @@ node sends and receives one payload, 2 in all, and the server N times that; the 
 """
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 
 from p2pfed.config import GossipConfig
 from p2pfed.mixer import AdapterMixer
 from p2pfed.ports import Encoding
+from p2pfed.train.examples import Example
 from p2pfed.train.loop import collate, token_losses, warmup
 from tests.bench.learning.fleet import Fleet, Point, Values, mean_of
 from tests.bench.learning.payloads import received
@@ -36,24 +37,28 @@ def centralised(fleet: Fleet) -> Iterator[Point]:
 
     A step is one batch of all devices' batches, each device's mean loss counting alike: the same gradient.
     """
-    first, training, cpu = fleet.learners[0], fleet.network.training, torch.device("cpu")
+    first, training = fleet.learners[0], fleet.network.training
     optimizer, factors = first._optimizer, list(first.adapter.factors.values())
     payload = received(fleet.start, Encoding.FLOAT32)[1]
     for step in range(1, fleet.model.steps + 1):
         rows = [[each.examples[at] for at in each._next_batch()] for each in fleet.learners]
-        batch = collate([row for own in rows for row in own], cpu)
-        device = torch.tensor([index for index, own in enumerate(rows) for _ in own])[batch.owner]
-        share = 1.0 / (torch.bincount(device)[device] * len(rows))
         for group in optimizer.param_groups:
             group["lr"] = training.learning_rate * warmup(step - 1, training.warmup_steps)
         optimizer.zero_grad(set_to_none=True)
-        (token_losses(first.adapter.model, batch) * share).sum().backward()
+        pooled_loss(first.adapter.model, rows).backward()
         torch.nn.utils.clip_grad_norm_(factors, training.gradient_norm_max)
         optimizer.step()
         if step in fleet.model.checkpoints:
             for other in fleet.learners[1:]:
                 other.adapter.assign(first.values())
             yield fleet.point(step, ring_bytes(payload, len(rows)) * step, alike=True)
+
+
+def pooled_loss(model: object, rows: Sequence[Sequence[Example]]) -> torch.Tensor:
+    """Mean over devices of each device's mean loss of a completion token, in one pass."""
+    batch = collate([row for own in rows for row in own], torch.device("cpu"))
+    device = torch.tensor([index for index, own in enumerate(rows) for _ in own])[batch.owner]
+    return (token_losses(model, batch) / (torch.bincount(device)[device] * len(rows))).sum()
 
 
 def fedavg(fleet: Fleet) -> Iterator[Point]:
