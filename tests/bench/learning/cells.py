@@ -18,7 +18,8 @@ TUNING_SEEDS = (100,)
 class Arm:
     """`every`: local steps between exchanges. `reference`: what FedAvg's quantised difference is taken against.
 
-    `clip` and `momentum` are those of `config.GossipConfig`.
+    `clip` and `momentum` are those of `config.GossipConfig`. `decay`: share of the steps over which the learning rate
+    falls to 0 at the end; the product keeps it constant. `settle`: swaps of each node after its last step.
     """
 
     name: str
@@ -28,6 +29,8 @@ class Arm:
     reference: str = "start"
     clip: float = 2.0
     momentum: str = "local"
+    decay: float = 0.0
+    settle: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +80,11 @@ ARMS: Sequence[Arm] = (
     Arm("fedavg-int4-update", "fedavg", encoding=Encoding.INT4, reference="round"),
     Arm("fedavg-int4-update-h4", "fedavg", every=4, encoding=Encoding.INT4, reference="round"),
     Arm("rule-int4-h4", "pairs", every=4, encoding=Encoding.INT4),
+    Arm("rule-int4-h4-settle", "pairs", every=4, encoding=Encoding.INT4, settle=4),
     Arm("rule-int4-h4-quasi-global", "pairs", every=4, encoding=Encoding.INT4, momentum="quasi-global"),
     Arm("rule-int4-h4-gossip", "pairs", every=4, encoding=Encoding.INT4, momentum="gossip"),
+    Arm("fedavg-float32-decay", "fedavg", decay=0.5),
+    Arm("rule-int4-h4-decay", "pairs", every=4, encoding=Encoding.INT4, decay=0.5),
 )
 
 

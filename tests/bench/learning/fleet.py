@@ -95,6 +95,19 @@ class Fleet:
             learner.adapter.start = dict(self.start)
             learner.adapter.reset()
 
+    def rate(self, step: int) -> float:
+        """Before warm-up: constant, as the product's, unless the arm lets it fall at the end."""
+        falling = self.cell.arm.decay * self.model.steps
+        left = self.model.steps - step + 1
+        return self.cell.rate * (min(1.0, left / falling) if falling else 1.0)
+
+    def train(self, step: int) -> None:
+        """The step of this number, of every node."""
+        training = replace(self.network.training, learning_rate=self.rate(step))
+        for learner in self.learners:
+            learner._network = replace(self.network, training=training)
+            learner.step()
+
     def point(self, step: int, sent: float, *, alike: bool = False) -> Point:
         """Measure all nodes; `alike` where they hold the same values."""
         held = [learner.values() for learner in self.learners]

@@ -26,8 +26,7 @@ PAIR_WEIGHT = 0.5
 def isolated(fleet: Fleet) -> Iterator[Point]:
     """Every device on its own. Its consensus is an average that nobody made."""
     for step in range(1, fleet.model.steps + 1):
-        for learner in fleet.learners:
-            learner.step()
+        fleet.train(step)
         if step in fleet.model.checkpoints:
             yield fleet.point(step, 0.0)
 
@@ -43,7 +42,7 @@ def centralised(fleet: Fleet) -> Iterator[Point]:
     for step in range(1, fleet.model.steps + 1):
         rows = [[each.examples[at] for at in each._next_batch()] for each in fleet.learners]
         for group in optimizer.param_groups:
-            group["lr"] = training.learning_rate * warmup(step - 1, training.warmup_steps)
+            group["lr"] = fleet.rate(step) * warmup(step - 1, training.warmup_steps)
         optimizer.zero_grad(set_to_none=True)
         pooled_loss(first.adapter.model, rows).backward()
         torch.nn.utils.clip_grad_norm_(factors, training.gradient_norm_max)
@@ -70,8 +69,7 @@ def fedavg(fleet: Fleet) -> Iterator[Point]:
     arm, nodes = fleet.cell.arm, len(fleet.learners)
     reference, sent = fleet.start, 0.0
     for step in range(1, fleet.model.steps + 1):
-        for learner in fleet.learners:
-            learner.step()
+        fleet.train(step)
         if step % arm.every == 0:
             up = [received(_minus(learner.values(), reference), arm.encoding) for learner in fleet.learners]
             down, size = received(mean_of([values for values, _ in up]), arm.encoding)
@@ -94,9 +92,10 @@ def pairs(fleet: Fleet) -> Iterator[Point]:
     gossip = GossipConfig(arm.every, arm.encoding.value, clip=arm.clip, momentum=arm.momentum)
     mixers = [AdapterMixer(learner, gossip) for learner in fleet.learners]
     sent = 0.0
-    for step in range(1, fleet.model.steps + 1):
-        for mixer in mixers:
-            mixer.step()
+    steps = fleet.model.steps
+    for step in range(1, steps + arm.settle * arm.every + 1):
+        if step <= steps:
+            fleet.train(step)
         if step % arm.every == 0:
             order = random.Random(f"{fleet.cell.seed}/{step}").sample(mixers, len(mixers))
             for left, right in zip(order[::2], order[1::2], strict=False):
@@ -104,8 +103,8 @@ def pairs(fleet: Fleet) -> Iterator[Point]:
                 left.mix(first, second, arm.encoding, PAIR_WEIGHT)
                 right.mix(second, first, arm.encoding, PAIR_WEIGHT)
                 sent += (len(first) + len(second)) / len(mixers)
-        if step in fleet.model.checkpoints:
-            yield fleet.point(step, sent)
+        if step in fleet.model.checkpoints or (step > steps and step % arm.every == 0):
+            yield fleet.point(min(step, steps), sent)
 
 
 METHODS: Mapping[str, Method] = {"isolated": isolated, "centralised": centralised, "fedavg": fedavg, "pairs": pairs}
