@@ -97,11 +97,12 @@ def pairs(fleet: Fleet) -> Iterator[Point]:
         if step <= steps:
             fleet.train(step)
         if step % arm.every == 0:
+            encoding = arm.encoding if step <= steps else arm.settle_encoding
             order = random.Random(f"{fleet.cell.seed}/{step}").sample(mixers, len(mixers))
             for left, right in zip(order[::2], order[1::2], strict=False):
-                first, second = left.export(arm.encoding), right.export(arm.encoding)
-                left.mix(first, second, arm.encoding, PAIR_WEIGHT)
-                right.mix(second, first, arm.encoding, PAIR_WEIGHT)
+                first, second = left.export(encoding), right.export(encoding)
+                left.mix(first, second, encoding, PAIR_WEIGHT)
+                right.mix(second, first, encoding, PAIR_WEIGHT)
                 sent += (len(first) + len(second)) / len(mixers)
         if step in fleet.model.checkpoints or (step > steps and step % arm.every == 0):
             yield fleet.point(min(step, steps), sent)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.learning.cells import MODELS, SEEDS, Arm, Cell, reported_cells, tuning_cells
+from tests.bench.learning.cells import MODELS, SEEDS, Arm, Cell, reported_cells, tuned_as, tuning_cells
 from tests.bench.learning.fleet import Point
 from tests.bench.learning.results import Result, Results, best_rates, bytes_to, node_curve
 
@@ -33,8 +33,8 @@ def write_report(results: Results, model: str, arms: Sequence[Arm], folder: Path
     """The text of summary.md, which is written with curves.html and curves.png."""
     done = results.read()
     tuning = list(tuning_cells(model, arms))
-    best = best_rates(done, arms, tuning)
-    arms = [arm for arm in arms if arm.name in best]
+    best = best_rates(done, tuning)
+    arms = [arm for arm in arms if tuned_as(arm).name in best]
     runs: dict[str, list[Result]] = {}
     for cell in reported_cells(model, arms, best):
         if cell.key in done:
@@ -104,7 +104,8 @@ def _bytes(found: Sequence[Result], targets: Mapping[int, Result], wanted: Calla
 def _grid(done: Mapping[str, Result], tuning: Sequence[Cell], best: Mapping[str, float]) -> list[str]:
     rates = sorted({cell.rate for cell in tuning})
     lines = [
-        "Learning rates: validation loss (node mean) after the last step, mean over the tuning seeds; chosen in bold.",
+        "Learning rates: validation loss (node mean) after the last step, mean over the tuning seeds; chosen in bold. "
+        "A chosen one at an end of the grid (*) may not be the best there is.",
         "",
         f"| arm | {' | '.join(f'{rate:g}' for rate in rates)} |",
         f"|---{'|---' * len(rates)}|",
@@ -114,7 +115,8 @@ def _grid(done: Mapping[str, Result], tuning: Sequence[Cell], best: Mapping[str,
         for rate in rates:
             cells = [cell.key for cell in tuning if cell.arm.name == name and cell.rate == rate and cell.key in done]
             shown = f"{_mean([_split(done[key].last, 'dev') for key in cells]):.4f}" if cells else MISSING
-            columns.append(f"**{shown}**" if rate == best[name] else shown)
+            end = "*" if rate in (rates[0], rates[-1]) else ""
+            columns.append(f"**{shown}**{end}" if rate == best[name] else shown)
         lines.append(f"| {name} | {' | '.join(columns)} |")
     return lines
 

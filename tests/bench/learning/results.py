@@ -57,17 +57,16 @@ class Results:
         return found
 
 
-def best_rates(results: Mapping[str, Result], arms: Sequence[Arm], cells: Sequence[Cell]) -> dict[str, float]:
+def best_rates(results: Mapping[str, Result], cells: Sequence[Cell]) -> dict[str, float]:
     """By name of arm: the learning rate with the lowest node mean on the validation rows of the tuning cells."""
-    best = {}
-    for arm in arms:
-        tried: dict[float, list[float]] = {}
-        for cell in cells:
-            if cell.arm == arm and cell.key in results:
-                tried.setdefault(cell.rate, []).append(_dev(results[cell.key].last))
-        if tried:
-            best[arm.name] = min(tried, key=lambda rate: math.fsum(tried[rate]) / len(tried[rate]))
-    return best
+    tried: dict[str, dict[float, list[float]]] = {}
+    for cell in cells:
+        if cell.key in results:
+            tried.setdefault(cell.arm.name, {}).setdefault(cell.rate, []).append(_dev(results[cell.key].last))
+    return {
+        name: min(losses, key=lambda rate: math.fsum(losses[rate]) / len(losses[rate]))
+        for name, losses in tried.items()
+    }
 
 
 def node_curve(result: Result) -> Iterator[tuple[float, float]]:
@@ -96,12 +95,13 @@ def _dev(point: Point) -> float:
 
 def _result(values: Mapping[str, object]) -> Result:
     cell = dict(values["cell"])  # type: ignore[call-overload]
+    arm = {**cell["arm"], **{key: Encoding(cell["arm"][key]) for key in ("encoding", "settle_encoding")}}
     points = tuple(
         Point(**{**point, "consensus": _loss(point["consensus"]), "nodes": tuple(map(_loss, point["nodes"]))})
         for point in values["points"]  # type: ignore[attr-defined]
     )
     return Result(
-        Cell(**{**cell, "arm": Arm(**{**cell["arm"], "encoding": Encoding(cell["arm"]["encoding"])})}),
+        Cell(**{**cell, "arm": Arm(**arm)}),
         str(values["source"]),
         float(values["base"]),  # type: ignore[arg-type]
         points,

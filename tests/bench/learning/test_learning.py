@@ -39,7 +39,7 @@ def test_bytes_to_a_loss_lie_between_two_points() -> None:
 def test_a_diverged_learning_rate_is_never_chosen() -> None:
     cells = [result((1.0, loss), rate=rate) for rate, loss in ((0.01, 4.2), (0.02, 4.1), (0.04, math.nan))]
     done = {each.cell.key: each for each in cells}
-    assert best_rates(done, [ARM, OTHER], [each.cell for each in cells]) == {ARM.name: 0.02}
+    assert best_rates(done, [each.cell for each in cells]) == {ARM.name: 0.02}
 
 
 def test_a_stopped_run_keeps_what_was_whole(tmp_path: Path) -> None:
@@ -68,6 +68,29 @@ def test_mean_and_distance() -> None:
     many = [{"a": np.full(3, value, np.float32)} for value in (1.0, 3.0)]
     assert mean_of(many)["a"].tolist() == [2.0, 2.0, 2.0]
     assert distance_of(many) == pytest.approx(math.sqrt(3.0))
+
+
+def test_the_report_needs_no_network_and_names_what_is_missing(tmp_path: Path) -> None:
+    pytest.importorskip("plotly")
+    pytest.importorskip("matplotlib")
+    from tests.bench.learning.cells import FEDAVG, RULE, SEEDS, TUNING_SEEDS
+    from tests.bench.learning.report import write_report
+
+    results = Results(tmp_path)
+    for arm, sent, loss in ((FEDAVG, 800.0, 4.0), (RULE, 100.0, 4.5)):
+        for seed in (*TUNING_SEEDS, *SEEDS):
+            results.append(result((sent * 1e6, loss), arm=arm, seed=seed))
+    text = write_report(results, "glassllm", [FEDAVG, RULE, ARM], tmp_path)
+    fedavg, rule = (
+        next(line for line in text.splitlines() if line.startswith(f"| {arm.name} ")) for arm in (FEDAVG, RULE)
+    )
+    assert "| 800.00 / 800.00 / 800.00 |" in fedavg
+    assert "| - / - / - | - / - / - |" in rule
+    assert ARM.name not in text
+    page = (tmp_path / "curves.html").read_text()
+    assert RULE.name in page
+    assert '<script src="http' not in page
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow
