@@ -73,7 +73,7 @@ MODELS: Mapping[str, Model] = {
 
 FEDAVG = Arm("fedavg-float32", "fedavg")
 FEDAVG_INT4 = replace(FEDAVG, name="fedavg-int4", encoding=Encoding.INT4)
-RULE = Arm("rule", "pairs", every=4, encoding=Encoding.INT4, settle=3, settle_encoding=Encoding.INT8)
+RULE = Arm("rule", "pairs", every=4, encoding=Encoding.INT4, settle=2, settle_encoding=Encoding.INT8)
 
 ARMS: Sequence[Arm] = (
     Arm("isolated", "isolated"),

@@ -67,9 +67,8 @@ class Point:
 
 
 def mean_of(many: Sequence[Values]) -> Values:
-    return {
-        name: np.mean([each[name] for each in many], axis=0, dtype=np.float64).astype(np.float32) for name in many[0]
-    }
+    stacked = {name: np.stack([each[name] for each in many]) for name in many[0]}
+    return {name: np.asarray(stack.mean(axis=0, dtype=np.float64), np.float32) for name, stack in stacked.items()}
 
 
 def distance_of(many: Sequence[Values]) -> float:

@@ -44,7 +44,7 @@ def centralised(fleet: Fleet) -> Iterator[Point]:
         for group in optimizer.param_groups:
             group["lr"] = fleet.rate(step) * warmup(step - 1, training.warmup_steps)
         optimizer.zero_grad(set_to_none=True)
-        pooled_loss(first.adapter.model, rows).backward()
+        pooled_loss(first.adapter.model, rows).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(factors, training.gradient_norm_max)
         optimizer.step()
         if step in fleet.model.checkpoints:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from p2pfed.ports import Encoding
 from tests.bench.learning.cells import Arm, Cell
@@ -93,21 +94,21 @@ def _dev(point: Point) -> float:
     return mean if math.isfinite(mean) else math.inf
 
 
-def _result(values: Mapping[str, object]) -> Result:
-    cell = dict(values["cell"])  # type: ignore[call-overload]
+def _result(values: Mapping[str, Any]) -> Result:
+    cell = dict(values["cell"])
     arm = {**cell["arm"], **{key: Encoding(cell["arm"][key]) for key in ("encoding", "settle_encoding")}}
     points = tuple(
         Point(**{**point, "consensus": _loss(point["consensus"]), "nodes": tuple(map(_loss, point["nodes"]))})
-        for point in values["points"]  # type: ignore[attr-defined]
+        for point in values["points"]
     )
     return Result(
         Cell(**{**cell, "arm": Arm(**arm)}),
         str(values["source"]),
-        float(values["base"]),  # type: ignore[arg-type]
+        float(values["base"]),
         points,
-        float(values["cpu_s"]),  # type: ignore[arg-type]
+        float(values["cpu_s"]),
     )
 
 
-def _loss(values: Mapping[str, object]) -> Loss:
-    return Loss(**{**values, "domains": tuple(values["domains"])})  # type: ignore[arg-type, call-overload]
+def _loss(values: Mapping[str, Any]) -> Loss:
+    return Loss(**{**values, "domains": tuple(values["domains"])})
