@@ -29,7 +29,7 @@ from p2pfed.sim.attackers import Attacker
 from p2pfed.sim.frames import Frames
 from p2pfed.sim.history import History
 from p2pfed.sim.options import Nat, NetworkOptions, NodeOptions
-from p2pfed.sim.population import Population
+from p2pfed.sim.population import Problem
 from p2pfed.sim.process import Run, hello_of
 from p2pfed.sim.uplink import End, Uplink
 from p2pfed.wire.codec import decode, encode
@@ -55,7 +55,7 @@ class Network:
     """All runs and all links. Fault methods may be called at any virtual time, through `at`."""
 
     def __init__(
-        self, options: NetworkOptions, seed: int, population: Population, watcher: Watcher, watch_every: int = 1
+        self, options: NetworkOptions, seed: int, population: Problem, watcher: Watcher, watch_every: int = 1
     ) -> None:
         """`watch_every`: of so many events of a run the watcher's `handled` sees one."""
         self.options = options

@@ -9,6 +9,7 @@ and direction to direction, noisy gradients, one start. Attackers have no say in
 import math
 import random
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from p2pfed.core.messages import Role
 from p2pfed.errors import ConfigError
@@ -26,8 +27,20 @@ CURVATURE_SIGMA = 0.5
 """Of the logarithm of a quadratic's curvatures: most lie within a factor of 2.7 around 1."""
 
 
+class Problem(Protocol):
+    """What a simulation asks of those who learn; `real_population` has real models."""
+
+    def mixer(self, node: NodeOptions) -> SimMixer:
+        """As at its first start: a checkpoint is loaded afterwards."""
+
+    def start_values(self, node: NodeOptions) -> Sequence[float]: ...
+
+    def gap(self, values: Sequence[float]) -> float | None:
+        """How far these values are from the best, as a loss; None where nothing is learnt or known."""
+
+
 class Population:
-    """The problem of one scenario. Its draws are streams of their own: faults and wires do not change them."""
+    """The `Problem` of toys and quadratics. Its draws are streams of their own: faults and wires do not change them."""
 
     def __init__(self, nodes: Iterable[NodeOptions], seed: int) -> None:
         self._seed = seed
