@@ -1,0 +1,5 @@
+"""How much is learnt for how many bytes: gossip beside FedAvg, isolated nodes and the centralised bound.
+
+`python -m tests.bench.learning --help`. One device is one domain. What is compared is the loss on questions no
+device has seen, over all domains, at equal local steps.
+"""

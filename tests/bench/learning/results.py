@@ -1,0 +1,108 @@
+"""Finished cells as JSON lines: appended as they end, so that a run that was stopped goes on where it was."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tests.bench.learning.cells import Arm, Cell
+from tests.bench.learning.fleet import Loss, Point
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """`cpu_s` is what the cell took of one core, without loading the base."""
+
+    cell: Cell
+    source: str
+    base: float
+    """Held-out loss before the first step."""
+    points: tuple[Point, ...]
+    cpu_s: float
+
+    @property
+    def last(self) -> Point:
+        return self.points[-1]
+
+
+class Results:
+    """One file of a results folder."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / "cells.jsonl"
+
+    def append(self, result: Result) -> None:
+        line = json.dumps({"key": result.cell.key, **asdict(result)}, allow_nan=True)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def read(self) -> dict[str, Result]:
+        """By key of the cell. A last line that was cut off by a stop is not a result."""
+        if not self._path.exists():
+            return {}
+        found = {}
+        for line in self._path.read_text(encoding="utf-8").splitlines():
+            try:
+                values = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            found[values["key"]] = _result(values)
+        return found
+
+
+def best_rates(results: Mapping[str, Result], arms: Sequence[Arm], cells: Sequence[Cell]) -> dict[str, float]:
+    """By name of arm: the learning rate with the lowest node mean on the validation rows of the tuning cells."""
+    best = {}
+    for arm in arms:
+        tried: dict[float, list[float]] = {}
+        for cell in cells:
+            if cell.arm == arm and cell.key in results:
+                tried.setdefault(cell.rate, []).append(_dev(results[cell.key].last))
+        if tried:
+            best[arm.name] = min(tried, key=lambda rate: math.fsum(tried[rate]) / len(tried[rate]))
+    return best
+
+
+def node_curve(result: Result) -> Iterator[tuple[float, float]]:
+    """(bytes a node sent, node mean of the held-out loss), from before the first step."""
+    yield 0.0, result.base
+    for point in result.points:
+        yield point.sent, point.node_mean
+
+
+def bytes_to(result: Result, loss: float) -> float | None:
+    """Bytes at which the node mean first came down to `loss`, between two points on a straight line."""
+    before_sent, before_loss = 0.0, math.inf
+    for sent, now in node_curve(result):
+        if now <= loss:
+            share = 1.0 if math.isinf(before_loss) else (before_loss - loss) / (before_loss - now)
+            return before_sent + share * (sent - before_sent)
+        before_sent, before_loss = sent, now
+    return None
+
+
+def _dev(point: Point) -> float:
+    """Diverged is worse than anything."""
+    mean = math.fsum(node.dev for node in point.nodes) / len(point.nodes)
+    return mean if math.isfinite(mean) else math.inf
+
+
+def _result(values: Mapping[str, object]) -> Result:
+    cell = dict(values["cell"])  # type: ignore[call-overload]
+    points = tuple(
+        Point(**{**point, "consensus": _loss(point["consensus"]), "nodes": tuple(map(_loss, point["nodes"]))})
+        for point in values["points"]  # type: ignore[attr-defined]
+    )
+    return Result(
+        Cell(**{**cell, "arm": Arm(**cell["arm"])}),
+        str(values["source"]),
+        float(values["base"]),  # type: ignore[arg-type]
+        points,
+        float(values["cpu_s"]),  # type: ignore[arg-type]
+    )
+
+
+def _loss(values: Mapping[str, object]) -> Loss:
+    return Loss(**{**values, "domains": tuple(values["domains"])})  # type: ignore[arg-type, call-overload]

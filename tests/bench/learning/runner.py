@@ -1,0 +1,44 @@
+"""Runs cells, in as many processes as there are cores to spare, and keeps each as soon as it is done."""
+
+import multiprocessing
+import time
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+
+from tests.bench.learning.cells import Cell
+from tests.bench.learning.fleet import Fleet
+from tests.bench.learning.methods import METHODS
+from tests.bench.learning.results import Result, Results
+
+
+def run_cells(cells: Iterable[Cell], results: Results, workers: int) -> None:
+    """Those that are not there yet. This process alone writes."""
+    done = results.read()
+    waiting = [cell for cell in cells if cell.key not in done]
+    if not waiting:
+        return
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        running = [pool.submit(run_cell, cell) for cell in waiting]
+        try:
+            for number, future in enumerate(as_completed(running), start=1):
+                results.append(future.result())
+                print(f"{number}/{len(waiting)} {line_of(future.result())}", flush=True)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def run_cell(cell: Cell) -> Result:
+    fleet = Fleet(cell)
+    begun = time.process_time()
+    base = fleet.loss(fleet.start).all
+    points = tuple(METHODS[cell.arm.method](fleet))
+    return Result(cell, fleet.shards.source, base, points, time.process_time() - begun)
+
+
+def line_of(result: Result) -> str:
+    cell, last = result.cell, result.last
+    return (
+        f"{cell.arm.name} lr {cell.rate:g} seed {cell.seed}: node mean {last.node_mean:.4f}, consensus "
+        f"{last.consensus.all:.4f}, worst {last.worst:.4f}, {last.sent / 1e6:.2f} MB, {result.cpu_s:.0f} s"
+    )
