@@ -48,18 +48,18 @@ def test_the_base_is_in_memory_once_and_the_factors_are_not(learners: Sequence[A
 
 
 def test_a_step_of_one_changes_nobody_else(learners: Sequence[Any]) -> None:
-    import torch
+    import numpy as np
 
     first, *others = learners
-    before = [each.adapter.values() for each in learners]
+    before = [learner.values() for learner in learners]
     base = {name: value.detach().clone() for name, value in tensors(first).items() if ".lora_" not in name}
     for _ in range(3):
         first.step()
-    assert any(not torch.equal(now, before[0][name]) for name, now in first.adapter.values().items())
+    assert any(not np.array_equal(now, before[0][name]) for name, now in first.values().items())
     for other, values in zip(others, before[1:], strict=True):
-        assert all(torch.equal(now, values[name]) for name, now in other.adapter.values().items())
+        assert all(np.array_equal(now, values[name]) for name, now in other.values().items())
         assert other.progress().steps == 0
-    assert all(torch.equal(tensors(first)[name], value) for name, value in base.items())
+    assert all(bool((tensors(first)[name] == value).all()) for name, value in base.items())
 
 
 def test_it_learns_as_a_node_with_a_base_of_its_own(learners: Sequence[Any], tmp_path: Path) -> None:

@@ -8,19 +8,26 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from p2pfed.ports import Encoding
+
 SEEDS = (0, 1, 2)
 TUNING_SEEDS = (100,)
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """`every`: local steps between exchanges. `reference`: what a quantised difference is taken against."""
+    """`every`: local steps between exchanges. `reference`: what FedAvg's quantised difference is taken against.
+
+    `clip` and `momentum` are those of `config.GossipConfig`.
+    """
 
     name: str
     method: str
     every: int = 8
-    encoding: str = "float32"
+    encoding: Encoding = Encoding.FLOAT32
     reference: str = "start"
+    clip: float = 2.0
+    momentum: str = "local"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +71,14 @@ ARMS: Sequence[Arm] = (
     Arm("centralised", "centralised", every=1),
     Arm("fedavg-float32", "fedavg"),
     Arm("fedavg-float32-h4", "fedavg", every=4),
-    Arm("fedavg-int8", "fedavg", encoding="int8"),
-    Arm("fedavg-int4", "fedavg", encoding="int4"),
-    Arm("fedavg-int4-h4", "fedavg", every=4, encoding="int4"),
-    Arm("fedavg-int4-update", "fedavg", encoding="int4", reference="round"),
-    Arm("fedavg-int4-update-h4", "fedavg", every=4, encoding="int4", reference="round"),
+    Arm("fedavg-int8", "fedavg", encoding=Encoding.INT8),
+    Arm("fedavg-int4", "fedavg", encoding=Encoding.INT4),
+    Arm("fedavg-int4-h4", "fedavg", every=4, encoding=Encoding.INT4),
+    Arm("fedavg-int4-update", "fedavg", encoding=Encoding.INT4, reference="round"),
+    Arm("fedavg-int4-update-h4", "fedavg", every=4, encoding=Encoding.INT4, reference="round"),
+    Arm("rule-int4-h4", "pairs", every=4, encoding=Encoding.INT4),
+    Arm("rule-int4-h4-quasi-global", "pairs", every=4, encoding=Encoding.INT4, momentum="quasi-global"),
+    Arm("rule-int4-h4-gossip", "pairs", every=4, encoding=Encoding.INT4, momentum="gossip"),
 )
 
 

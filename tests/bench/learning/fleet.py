@@ -66,14 +66,6 @@ class Point:
         return max(node.all for node in self.nodes)
 
 
-def values_of(learner: LoraLearner) -> Values:
-    return {name: value.numpy() for name, value in learner.adapter.values().items()}
-
-
-def set_values(learner: LoraLearner, values: Values) -> None:
-    learner.adapter.assign({name: torch.from_numpy(np.asarray(value)) for name, value in values.items()})
-
-
 def mean_of(many: Sequence[Values]) -> Values:
     return {
         name: np.mean([each[name] for each in many], axis=0, dtype=np.float64).astype(np.float32) for name in many[0]
@@ -97,20 +89,21 @@ class Fleet:
         self.learners = [LoraLearner(self.network, share_base(base), rows) for rows in self.shards.train]
         self._probe = LoraLearner(self.network, share_base(base), ())
         self.start: Values = {
-            name: initial_factor(shared, name, value.shape) for name, value in values_of(self._probe).items()
+            name: initial_factor(shared, name, shape) for name, shape in self._probe.adapter.shapes.items()
         }
         for learner in self.learners:
-            set_values(learner, self.start)
+            learner.adapter.start = dict(self.start)
+            learner.adapter.reset()
 
     def point(self, step: int, sent: float, *, alike: bool = False) -> Point:
         """Measure all nodes; `alike` where they hold the same values."""
-        held = [values_of(learner) for learner in self.learners]
+        held = [learner.values() for learner in self.learners]
         consensus = self.loss(mean_of(held))
         nodes = [consensus] * len(held) if alike else [self.loss(values) for values in held]
         return Point(step, sent, consensus, tuple(nodes), 0.0 if alike else distance_of(held))
 
     def loss(self, values: Values) -> Loss:
-        set_values(self._probe, values)
+        self._probe.adapter.assign(values)
         sums = np.zeros((len(self.shards.domains), 2))
         counts = np.zeros_like(sums)
         for batch, cells in _held_out_batches(self.cell.model):

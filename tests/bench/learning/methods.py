@@ -4,15 +4,23 @@ Bytes are the lenient figure everywhere, an ideal ring all-reduce: 2 (N-1)/N pay
 node sends and receives one payload, 2 in all, and the server N times that; the report names both.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 
+from p2pfed.config import GossipConfig
+from p2pfed.mixer import AdapterMixer
+from p2pfed.ports import Encoding
+from p2pfed.train.examples import Example
 from p2pfed.train.loop import collate, token_losses, warmup
-from tests.bench.learning.fleet import Fleet, Point, Values, mean_of, set_values, values_of
+from tests.bench.learning.fleet import Fleet, Point, Values, mean_of
 from tests.bench.learning.payloads import received
 
 Method = Callable[[Fleet], Iterator[Point]]
+
+PAIR_WEIGHT = 0.5
+"""Both halves of a pair meet in the middle."""
 
 
 def isolated(fleet: Fleet) -> Iterator[Point]:
@@ -29,24 +37,28 @@ def centralised(fleet: Fleet) -> Iterator[Point]:
 
     A step is one batch of all devices' batches, each device's mean loss counting alike: the same gradient.
     """
-    first, training, cpu = fleet.learners[0], fleet.network.training, torch.device("cpu")
+    first, training = fleet.learners[0], fleet.network.training
     optimizer, factors = first._optimizer, list(first.adapter.factors.values())
-    payload = received(fleet.start, "float32")[1]
+    payload = received(fleet.start, Encoding.FLOAT32)[1]
     for step in range(1, fleet.model.steps + 1):
         rows = [[each.examples[at] for at in each._next_batch()] for each in fleet.learners]
-        batch = collate([row for own in rows for row in own], cpu)
-        device = torch.tensor([index for index, own in enumerate(rows) for _ in own])[batch.owner]
-        share = 1.0 / (torch.bincount(device)[device] * len(rows))
         for group in optimizer.param_groups:
             group["lr"] = training.learning_rate * warmup(step - 1, training.warmup_steps)
         optimizer.zero_grad(set_to_none=True)
-        (token_losses(first.adapter.model, batch) * share).sum().backward()
+        pooled_loss(first.adapter.model, rows).backward()
         torch.nn.utils.clip_grad_norm_(factors, training.gradient_norm_max)
         optimizer.step()
         if step in fleet.model.checkpoints:
             for other in fleet.learners[1:]:
-                set_values(other, values_of(first))
+                other.adapter.assign(first.values())
             yield fleet.point(step, ring_bytes(payload, len(rows)) * step, alike=True)
+
+
+def pooled_loss(model: object, rows: Sequence[Sequence[Example]]) -> torch.Tensor:
+    """Mean over devices of each device's mean loss of a completion token, in one pass."""
+    batch = collate([row for own in rows for row in own], torch.device("cpu"))
+    device = torch.tensor([index for index, own in enumerate(rows) for _ in own])[batch.owner]
+    return (token_losses(model, batch) / (torch.bincount(device)[device] * len(rows))).sum()
 
 
 def fedavg(fleet: Fleet) -> Iterator[Point]:
@@ -61,18 +73,42 @@ def fedavg(fleet: Fleet) -> Iterator[Point]:
         for learner in fleet.learners:
             learner.step()
         if step % arm.every == 0:
-            up = [received(_minus(values_of(learner), reference), arm.encoding) for learner in fleet.learners]
+            up = [received(_minus(learner.values(), reference), arm.encoding) for learner in fleet.learners]
             down, size = received(mean_of([values for values, _ in up]), arm.encoding)
             agreed = _plus(reference, down)
             for learner in fleet.learners:
-                set_values(learner, agreed)
+                learner.adapter.assign(agreed)
             sent += ring_bytes(size, nodes)
             reference = agreed if arm.reference == "round" else fleet.start
         if step in fleet.model.checkpoints:
             yield fleet.point(step, sent, alike=step % arm.every == 0)
 
 
-METHODS: Mapping[str, Method] = {"isolated": isolated, "centralised": centralised, "fedavg": fedavg}
+def pairs(fleet: Fleet) -> Iterator[Point]:
+    """The product's gossip rule in lockstep, without its protocol: what the rule is worth where nothing goes wrong.
+
+    Every `every` steps all nodes are paired at random, by a draw that is the same for all arms, and each pair swaps. Of
+    an odd number of nodes one rests. A node sends one payload a swap.
+    """
+    arm = fleet.cell.arm
+    gossip = GossipConfig(arm.every, arm.encoding.value, clip=arm.clip, momentum=arm.momentum)
+    mixers = [AdapterMixer(learner, gossip) for learner in fleet.learners]
+    sent = 0.0
+    for step in range(1, fleet.model.steps + 1):
+        for mixer in mixers:
+            mixer.step()
+        if step % arm.every == 0:
+            order = random.Random(f"{fleet.cell.seed}/{step}").sample(mixers, len(mixers))
+            for left, right in zip(order[::2], order[1::2], strict=False):
+                first, second = left.export(arm.encoding), right.export(arm.encoding)
+                left.mix(first, second, arm.encoding, PAIR_WEIGHT)
+                right.mix(second, first, arm.encoding, PAIR_WEIGHT)
+                sent += (len(first) + len(second)) / len(mixers)
+        if step in fleet.model.checkpoints:
+            yield fleet.point(step, sent)
+
+
+METHODS: Mapping[str, Method] = {"isolated": isolated, "centralised": centralised, "fedavg": fedavg, "pairs": pairs}
 
 
 def ring_bytes(payload: int, nodes: int) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from p2pfed.ports import Encoding
 from tests.bench.learning.cells import Arm, Cell
 from tests.bench.learning.fleet import Loss, Point
 
@@ -36,7 +37,11 @@ class Results:
     def append(self, result: Result) -> None:
         line = json.dumps({"key": result.cell.key, **asdict(result)}, allow_nan=True)
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+            # A new line first where a stop has cut the last one off.
+            file.write(f"\n{line}\n" if self._cut_off() else f"{line}\n")
+
+    def _cut_off(self) -> bool:
+        return self._path.exists() and not self._path.read_bytes().endswith(b"\n") and self._path.stat().st_size > 0
 
     def read(self) -> dict[str, Result]:
         """By key of the cell. A last line that was cut off by a stop is not a result."""
@@ -96,7 +101,7 @@ def _result(values: Mapping[str, object]) -> Result:
         for point in values["points"]  # type: ignore[attr-defined]
     )
     return Result(
-        Cell(**{**cell, "arm": Arm(**cell["arm"])}),
+        Cell(**{**cell, "arm": Arm(**{**cell["arm"], "encoding": Encoding(cell["arm"]["encoding"])})}),
         str(values["source"]),
         float(values["base"]),  # type: ignore[arg-type]
         points,

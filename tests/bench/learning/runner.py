@@ -32,8 +32,13 @@ def run_cell(cell: Cell) -> Result:
     fleet = Fleet(cell)
     begun = time.process_time()
     base = fleet.loss(fleet.start).all
-    points = tuple(METHODS[cell.arm.method](fleet))
-    return Result(cell, fleet.shards.source, base, points, time.process_time() - begun)
+    points = []
+    for point in METHODS[cell.arm.method](fleet):
+        points.append(point)
+        parent = multiprocessing.parent_process()
+        if parent is not None and not parent.is_alive():
+            raise SystemExit("nobody waits for this cell any more")
+    return Result(cell, fleet.shards.source, base, tuple(points), time.process_time() - begun)
 
 
 def line_of(result: Result) -> str:
