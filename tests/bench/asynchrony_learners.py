@@ -1,5 +1,6 @@
 """What the nodes of the asynchrony bench learn: quadratics with a known optimum, or the tiny real model."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from tests.bench.asynchrony_network import Flat, Network
 DIMENSIONS = 192
 """Three blocks of int4."""
 RATE = 0.1
-CURVATURE = (0.05, 1.0)
+CURVATURE = (0.1, 1.0)
 """Of the directions, log-uniform; each node's own by a factor around it."""
 AWAY = 3.0
 """Standard deviation of the common optimum's coordinates; the start is 0."""
@@ -67,7 +68,7 @@ class Quadratics:
 
     def __init__(self, nodes: int, seed: int) -> None:
         rng = np.random.default_rng([seed, nodes])
-        common = np.exp(rng.uniform(*np.log(CURVATURE), DIMENSIONS))
+        common = np.exp(rng.uniform(math.log(CURVATURE[0]), math.log(CURVATURE[1]), DIMENSIONS))
         self.curvatures = np.minimum(common * np.exp(0.3 * rng.standard_normal((nodes, DIMENSIONS))), 2.0)
         self.optima = AWAY * rng.standard_normal(DIMENSIONS) + APART * rng.standard_normal((nodes, DIMENSIONS))
         self.learners = [
@@ -104,7 +105,7 @@ class RealNodes:
         from tests.bench.learning.cells import Arm, Cell
         from tests.bench.learning.fleet import Fleet
 
-        self.fleet = Fleet(Cell(Arm("asynchrony", "gossip", every=4, encoding="int4"), "glassllm", rate, seed))
+        self.fleet = Fleet(Cell(Arm("asynchrony", "gossip", every=4), "glassllm", rate, seed))
         self.learners = [_Flattened(learner) for learner in self.fleet.learners]
 
     def look(self, network: Network) -> Point:

@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from p2pfed.core.pacing import CREDIT_MAX, CREDIT_MIN
-from p2pfed.ports import Encoding
-from p2pfed.wire.tensors import pack_tensors, unpack_tensors
+from p2pfed.core.sampling import Sampler
+from p2pfed.ports import Encoding, PeerId
+from p2pfed.wire.quantize import Quantiser
 
 Flat = npt.NDArray[np.float64]
 
@@ -57,7 +58,12 @@ class Rule:
     spends_first: bool = False
     """A swap costs its credit when it begins, not when it is mixed."""
     clip: str = ""
-    """"round": at CLIP own rounds of H steps; "swap": at CLIP times the own steps since the version sent before."""
+    """"round": at CLIP own rounds of H steps; "swap": at CLIP times the own steps since the version sent before, or
+    the last round where those are fewer."""
+    changes: bool = False
+    """Neither asks nor accepts whom it swapped with last."""
+    bag: bool = False
+    """Asks in the order of the product's sampler, with its rests; else whoever is free, at random."""
     shared: bool = False
     """Swaps under way share one link: each takes `flights` times as long."""
     by_step_time: bool = False
@@ -105,22 +111,36 @@ class Node:
     """Sum of all that mixes moved."""
     mixes: int = 0
     begun: int = 0
+    last: int = -1
+    """The partner of the last swap begun."""
+    repeats: int = 0
+    """Swaps with the same partner as the one before."""
     clipped: int = 0
     declines: int = 0
 
 
 class Network:
-    def __init__(self, learners: Sequence[FlatLearner], step_s: Sequence[float], rule: Rule, delay_s: float, rng: random.Random, round_steps: int = 4) -> None:
+    def __init__(
+        self,
+        learners: Sequence[FlatLearner],
+        step_s: Sequence[float],
+        rule: Rule,
+        delay_s: float,
+        rng: random.Random,
+        round_steps: int = 4,
+    ) -> None:
         self.nodes = [Node(learner, each) for learner, each in zip(learners, step_s, strict=True)]
         self.rule, self.rng, self.round_steps = rule, rng, round_steps
         self.delay_s = delay_s * (rule.flights if rule.shared else 1)
         self.now = 0.0
         self.steps = 0
+        self._samplers = [Sampler(rng) for _ in self.nodes]
+        self._quantiser = Quantiser(Encoding.INT4)
         self._heap: list[tuple[float, int, int | _Swap]] = []
         self._events = 0
 
-    def run(self, marks: Iterable[int], look: Callable[["Network"], None]) -> None:
-        """Calls `look` as soon as all nodes together have made so many steps, until the last of `marks`."""
+    def run(self, marks: Iterable[int], look: Callable[["Network"], None], at_s: float = math.inf) -> None:
+        """Calls `look` at so many steps of all nodes together, until the last of `marks`, and once at time `at_s`."""
         for index, node in enumerate(self.nodes):
             node.version = _Version(node.learner.value())
             node.mark = node.version.raw
@@ -132,6 +152,9 @@ class Network:
                     self._on_step(event)
                 else:
                     self._on_arrival(event)
+                if self.now >= at_s:
+                    look(self)
+                    at_s = math.inf
             look(self)
 
     def _at(self, time: float, event: "int | _Swap") -> None:
@@ -167,11 +190,26 @@ class Network:
         if node.credit < CREDIT_MAX or len(node.flying) >= self.rule.flights:
             return
         others = [other for other in range(len(self.nodes)) if other != index and other not in node.flying]
+        if self.rule.changes:
+            others = [other for other in others if index != self.nodes[other].last and other != node.last]
         self.rng.shuffle(others)
+        if self.rule.bag:
+            return self._draw(index, others)
         for other in others:
             if len(self.nodes[other].flying) < self.rule.flights:
                 return self._begin(index, other)
             node.declines += 1
+
+    def _draw(self, index: int, others: list[int]) -> None:
+        """As `core.peer` does, but that whoever finds nobody looks again after its next step or mix."""
+        sampler, names = self._samplers[index], [PeerId(str(other)) for other in others]
+        while (name := sampler.draw(names, self.now)) is not None:
+            other = self.nodes[int(name)]
+            if len(other.flying) < self.rule.flights:
+                return self._begin(index, int(name))
+            self.nodes[index].declines += 1
+            # A busy node tells how long its swaps usually take: the delay, and half a step until the mix.
+            sampler.refused(name, self.delay_s + other.step_s / 2, self.now)
 
     def _begin(self, *pair: int) -> None:
         self.nodes[pair[0]].begun += 1
@@ -186,6 +224,8 @@ class Network:
                 self._stride(node, node.version.raw)
             versions.append(node.version)
             node.flying.append(partner)
+            node.repeats += node.last == partner
+            node.last = partner
             if self.rule.spends_first:
                 node.credit = max(node.credit - 1, CREDIT_MIN)
         swap = _Swap((pair[0], pair[1]), (versions[0], versions[1]), (one.steps, other.steps))
@@ -226,6 +266,7 @@ class Network:
             node.mark = node.mark + by
         node.pulled = node.pulled + by
         node.mixes += 1
+        self._samplers[index].swapped(PeerId(str(swap.nodes[1 - side])))
         node.flying.remove(swap.nodes[1 - side])
         node.version = _Version(node.learner.value())
 
@@ -239,15 +280,15 @@ class Network:
         return weight
 
     def _stride(self, node: Node, value: Flat) -> None:
-        """A round, or the steps between two versions sent, is over."""
-        if node.steps - node.mark_steps >= self.round_steps or self.rule.clip == "swap":
-            if node.mark is not None and node.steps > node.mark_steps:
-                node.stride = float(np.linalg.norm(value - node.mark))
+        """A round is over, or a version is sent: how far did the own steps go?"""
+        if node.mark is not None and node.steps - node.mark_steps >= self.round_steps:
+            node.stride = float(np.linalg.norm(value - node.mark))
             node.mark, node.mark_steps = value, node.steps
 
     def _encode(self, version: _Version) -> None:
         if not self.rule.int4:
             version.sent = version.raw
         elif version.sent is None:
-            payload = pack_tensors({"x": version.raw.astype(np.float32)}, Encoding.INT4)
-            version.sent = unpack_tensors(payload, {"x": version.raw.shape}, Encoding.INT4)["x"].astype(np.float64)
+            # As one tensor, without the header of a payload: encoding is most of the time with quadratics.
+            wire = self._quantiser.encode("x", version.raw.astype(np.float32))
+            version.sent = self._quantiser.decode("x", wire, version.raw.size).astype(np.float64)
