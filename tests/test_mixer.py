@@ -397,10 +397,25 @@ def test_a_checkpoint_resumes_bit_for_bit(momentum: str) -> None:
     assert list(follow(learner, mixer)) == list(follow(fresh, again))
 
 
+def test_the_radius_covers_all_that_was_learnt_since_the_last_mix() -> None:
+    """On a slow link several rounds lie between two mixes: what a neighbour learnt meanwhile is not cut."""
+    _, mixer = walker(1, 0.0)
+    _, neighbour = walker(2, 0.0)
+    for rounds in (1, 12):
+        for each in (mixer, neighbour):
+            for _ in range(rounds):
+                walk(each, 4)
+                each.export(Encoding.INT8)
+        mine, theirs = mixer.export(Encoding.INT8), neighbour.export(Encoding.INT8)
+        assert mixer.mix(mine, theirs, Encoding.INT8, 0.5).kept == 1.0
+        neighbour.mix(theirs, mine, Encoding.INT8, 0.5)
+
+
 def test_a_checkpoint_keeps_the_radius() -> None:
     _, mixer = walker(1, 0.0)
     walk(mixer, 4)
     mine, theirs = mixer.export(Encoding.INT4), walker(2, 50.0)[1].export(Encoding.INT4)
+    mixer.mix(mine, mine, Encoding.INT4, 0.5)  # measures what was walked
     walk(mixer, 1)
     _, fresh = walker(9, 0.0)
     fresh.load(mixer.save())
