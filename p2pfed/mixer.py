@@ -4,9 +4,10 @@
   they were sent, so both sides add and subtract the same numbers: an unclipped pair's sum stays, to float32 rounding,
   whatever either learnt since. That holds because a node has one swap at a time: no difference counts twice.
 - A neighbour's difference is clipped at `gossip.clip` * sqrt(step^2 + error^2): `step` is the distance the node's own
-  steps went in its last complete round of `gossip.steps_between_swaps`, mixes left out, `error` what rounding did to
-  its last version. Nothing is clipped before the first complete round, nor where a whole round moved nothing. Clipped
-  and never refused: a node that refuses what is far loses touch.
+  steps went since the mix before, over `gossip.steps_between_swaps` steps at least, mixes left out; `error` what rounding
+  did to its last version. On slow links several rounds lie between two mixes, so a radius of one round would cut most
+  honest neighbours (measured: docs/lab-notes.md). Nothing is clipped before so many steps, nor where they moved
+  nothing. Clipped and never refused: a node that refuses what is far loses touch.
 - Who adopts another's adapter has not moved by that: neither `step` nor momentum sees it. Moments stay.
 - `gossip.momentum`: "local" leaves the optimizer alone; "quasi-global" tells it, at the first mix after each round,
   what the adapter really moved; "gossip" mixes its first moment too, which travels as tensors named `first.NAME`.
@@ -103,7 +104,6 @@ class AdapterMixer:
         return self.learner.step()
 
     def export(self, encoding: Encoding) -> bytes:
-        """Also ends the round, where its local steps are done."""
         values = self._values()
         sent = {name: self._sent(name, array, encoding) for name, array in values.items()}
         payload = pack_tensors(sent | self._moments(), encoding)
@@ -113,10 +113,6 @@ class AdapterMixer:
             self._errors[encoding] = norm_of(
                 read.pop(name) - self._sent(name, array, encoding) for name, array in values.items()
             )
-        steps = self.learner.progress().steps
-        if self._round is not None and self._over(self._round, steps):
-            self._step = norm_of(array - self._round.values[name] for name, array in values.items())
-            self._round = _Mark(steps, values)
         return payload
 
     def admit(self, payload: bytes, encoding: Encoding) -> None:
@@ -127,6 +123,7 @@ class AdapterMixer:
         others = unpack_tensors(theirs, self._shapes, encoding)
         by = {name: numpy.asarray(others.pop(name) - mine.pop(name)) for name in self._shapes}
         distance = norm_of(by[name] for name in self._start)
+        self._end_round()
         kept = self._kept(distance, encoding)
         for difference in by.values():
             numpy.multiply(difference, weight * kept, out=difference)
@@ -201,6 +198,14 @@ class AdapterMixer:
         self.learner.move(by)
         if self._round is not None:
             self._round.shift(by)
+
+    def _end_round(self) -> None:
+        """Measure the own steps since the mix before, where they are enough for a round."""
+        steps = self.learner.progress().steps
+        if self._round is not None and self._over(self._round, steps):
+            values = self._values()
+            self._step = norm_of(array - self._round.values[name] for name, array in values.items())
+            self._round = _Mark(steps, values)
 
     def _over(self, mark: _Mark, steps: int) -> bool:
         return steps - mark.steps >= max(1, self._gossip.steps_between_swaps)

@@ -15,7 +15,7 @@ from p2pfed.config import GossipConfig
 from p2pfed.errors import ConfigError, ExitCode, LearnerError, RemoteError
 from p2pfed.mixer import CHECKPOINT_MAGIC, FIRST, AdapterMixer, norm_of
 from p2pfed.ports import Encoding, MixReport, Progress, StepReport
-from p2pfed.wire.tensors import pack_tensors, unpack_tensors
+from p2pfed.wire.tensors import pack_tensors, payload_size, unpack_tensors
 from tests.fakes import VectorLearner
 
 Named = dict[str, numpy.ndarray]
@@ -333,8 +333,8 @@ def test_gossiped_moments_keep_their_sum_and_share_the_clipping(encoding: Encodi
         walk(each, 3)
     before = [one.first_moment(), two.first_moment()]
     mine, theirs = mixer.export(encoding), other.export(encoding)
-    assert len(mine) == mixer.payload_bytes(encoding) > 1.9 * walker(1)[1].payload_bytes(encoding)
     shapes = dict(SHAPES) | {FIRST + name: shape for name, shape in SHAPES.items()}
+    assert len(mine) == mixer.payload_bytes(encoding) == payload_size(shapes, encoding)
     sent = [unpack_tensors(each, shapes, encoding) for each in (mine, theirs)]
     mixer.mix(mine, theirs, encoding, 0.5)
     other.mix(theirs, mine, encoding, 0.5)
@@ -397,10 +397,25 @@ def test_a_checkpoint_resumes_bit_for_bit(momentum: str) -> None:
     assert list(follow(learner, mixer)) == list(follow(fresh, again))
 
 
+def test_the_radius_covers_all_that_was_learnt_since_the_last_mix() -> None:
+    """On a slow link several rounds lie between two mixes: what a neighbour learnt meanwhile is not cut."""
+    _, mixer = walker(1, 0.0)
+    _, neighbour = walker(2, 0.0)
+    for rounds in (1, 12):
+        for each in (mixer, neighbour):
+            for _ in range(rounds):
+                walk(each, 4)
+                each.export(Encoding.INT8)
+        mine, theirs = mixer.export(Encoding.INT8), neighbour.export(Encoding.INT8)
+        assert mixer.mix(mine, theirs, Encoding.INT8, 0.5).kept == 1.0
+        neighbour.mix(theirs, mine, Encoding.INT8, 0.5)
+
+
 def test_a_checkpoint_keeps_the_radius() -> None:
     _, mixer = walker(1, 0.0)
     walk(mixer, 4)
     mine, theirs = mixer.export(Encoding.INT4), walker(2, 50.0)[1].export(Encoding.INT4)
+    mixer.mix(mine, mine, Encoding.INT4, 0.5)  # measures what was walked
     walk(mixer, 1)
     _, fresh = walker(9, 0.0)
     fresh.load(mixer.save())

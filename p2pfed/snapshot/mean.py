@@ -13,7 +13,7 @@ from p2pfed.wire.tensors import Floats, Shapes, layout_of, pack_tensors, payload
 
 
 class MeanMixer:
-    """Names and shapes are taken from the first payload and held against all others. Sums in float64.
+    """Names and shapes are taken from the first payload, a float one, and held against all others. Sums in float64.
 
     The optimizer's first moments, which may travel along, are checked and left out: they are no part of an adapter.
     """

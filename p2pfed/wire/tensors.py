@@ -3,10 +3,13 @@
 All peers of a network agree on names and shapes before any byte moves, so for an encoding there is exactly
 one right header. A payload is accepted only where its header equals that one, byte by byte: what a
 stranger sent is parsed for one purpose, to say what is wrong with it. Values must be finite.
-Layout: 8 bytes header length (little endian), JSON header padded with spaces to 8 bytes, the tensors by
-name without gaps; `quantize` has the inside of an integer one.
+Layout of a float payload: 8 bytes length (little endian) of the layout text, JSON, padded with spaces to 8 bytes;
+the tensors by name without gaps. An integer one has 40 bytes in front of its tensors instead: 8 that name the
+encoding and the SHA-256 of its unpadded layout text. The text itself would be a good part of a small adapter in
+4 bits and tell its reader nothing new. `quantize` has the inside of its tensors.
 """
 
+import hashlib
 import io
 import json
 import math
@@ -28,7 +31,11 @@ Floats = npt.NDArray[numpy.float32]
 DTYPES: Mapping[Encoding, str] = MappingProxyType(
     {Encoding.INT4: "Q4", Encoding.INT8: "Q8", Encoding.FLOAT16: "F16", Encoding.FLOAT32: "F32"}
 )
-"""What a header calls them: the last two are safetensors' own, the others ours."""
+"""What a layout text calls them: the last two are safetensors' own, the others ours."""
+MAGICS: Mapping[Encoding, bytes] = MappingProxyType({Encoding.INT4: b"p2pfedQ4", Encoding.INT8: b"p2pfedQ8"})
+"""An integer payload begins so. As the length of a float payload's header it would be out of all bounds."""
+INTEGER_HEADER_BYTES = 40
+"""Magic and digest; a multiple of 8, as the header of a float payload is."""
 HEADER_BYTES_MAX = 1024 * 1024
 """A stranger's header is looked into up to here: 10,000 tensors, 7B with all linear layers has 448."""
 NAME_SHOWN_CHARS = 80
@@ -37,10 +44,13 @@ DIMENSIONS_MAX = 4
 _FLOATS: Mapping[Encoding, str] = MappingProxyType({Encoding.FLOAT16: "<f2", Encoding.FLOAT32: "<f4"})
 _LENGTH_BYTES = 8
 _ALIGNMENT_BYTES = 8
+_MAGIC_BYTES = 8
+_SHOWN_DIGEST = slice(_MAGIC_BYTES, _MAGIC_BYTES + 4)
 
 
 def pack_tensors(values: Mapping[str, Floats], encoding: Encoding) -> bytes:
     """In wire form. Raises LearnerError (TRAINING) for NaN, infinity, and what overflows in the encoding."""
+    encoding = Encoding(encoding)  # a plain "int4" is equal to Encoding.INT4 but not the same
     for name, tensor in values.items():
         if tensor.dtype != numpy.float32:
             raise ValueError(f"tensor {name} has dtype {tensor.dtype}, not float32")
@@ -60,6 +70,7 @@ def unpack_tensors(payload: bytes, shapes: Shapes, encoding: Encoding) -> dict[s
 
     Raises RemoteError that names the defect.
     """
+    encoding = Encoding(encoding)
     header = _header(shapes, encoding)
     if not payload.startswith(header):
         raise RemoteError(f"adapter payload: {_difference(payload, shapes, encoding)}")
@@ -86,14 +97,18 @@ def unpack_tensors(payload: bytes, shapes: Shapes, encoding: Encoding) -> dict[s
 
 def payload_size(shapes: Shapes, encoding: Encoding) -> int:
     """Exact bytes of a payload with these tensors."""
+    encoding = Encoding(encoding)
     return len(_header(shapes, encoding)) + _data_size(shapes, encoding)
 
 
 def layout_of(payload: bytes) -> tuple[Shapes, Encoding]:
-    """Names, shapes and encoding as the payload itself tells, for a reader that has no model to compare with.
+    """Names, shapes and encoding as a float payload itself tells, for a reader that has no model to compare with.
 
-    Raises RemoteError. Nothing is allocated for the tensors; `unpack_tensors` then checks the rest.
+    Raises RemoteError; for an integer payload always, as it tells none of these but the encoding. Nothing is
+    allocated for the tensors; `unpack_tensors` then checks the rest.
     """
+    if integer := _integer_encoding(payload):
+        raise RemoteError(f"adapter payload in {integer}: only a float one tells names and shapes")
     length = int.from_bytes(payload[:_LENGTH_BYTES], "little")
     if len(payload) < _LENGTH_BYTES or length > min(HEADER_BYTES_MAX, len(payload) - _LENGTH_BYTES):
         raise RemoteError(f"adapter payload of {len(payload)} bytes with a header of {length}")
@@ -108,7 +123,7 @@ def layout_of(payload: bytes) -> tuple[Shapes, Encoding]:
     for name, entry in entries.items():
         dtype = entry.get("dtype") if isinstance(entry, dict) else None
         shape = entry.get("shape") if isinstance(entry, dict) else None
-        encoding = next((each for each, word in DTYPES.items() if word == dtype), None)
+        encoding = next((each for each in _FLOATS if DTYPES[each] == dtype), None)
         if encoding is None or not isinstance(shape, list):
             raise RemoteError(f"adapter payload: tensor {name[:NAME_SHOWN_CHARS]!r} has no dtype and shape we take")
         if len(shape) > DIMENSIONS_MAX or not all(type(each) is int and 0 < each <= SIZE_MAX for each in shape):
@@ -146,23 +161,39 @@ def _data_size(shapes: Shapes, encoding: Encoding) -> int:
     return sum(_bytes_of(math.prod(shape), encoding) for shape in shapes.values())
 
 
-def _header(shapes: Shapes, encoding: Encoding) -> bytes:
-    """The one right header, with its length in front."""
+def _layout_text(shapes: Shapes, encoding: Encoding) -> bytes:
+    """The one text that says where which tensor lies."""
     entries: dict[str, object] = {}
     start = 0
     for name in sorted(shapes):
         end = start + _bytes_of(math.prod(shapes[name]), encoding)
         entries[name] = {"dtype": DTYPES[encoding], "shape": list(shapes[name]), "data_offsets": [start, end]}
         start = end
-    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _header(shapes: Shapes, encoding: Encoding) -> bytes:
+    """The one right header: all that comes before the tensors."""
+    text = _layout_text(shapes, encoding)
+    if encoding in MAGICS:
+        return MAGICS[encoding] + hashlib.sha256(text).digest()
     text += b" " * (-len(text) % _ALIGNMENT_BYTES)
     return len(text).to_bytes(_LENGTH_BYTES, "little") + text
 
 
+def _integer_encoding(payload: bytes) -> Encoding | None:
+    return next((each for each, magic in MAGICS.items() if payload.startswith(magic)), None)
+
+
 def _difference(payload: bytes, shapes: Shapes, encoding: Encoding) -> str:
     """What is wrong with a header that is not the right one, in a few words."""
-    if len(payload) < _LENGTH_BYTES:
+    if len(payload) < (INTEGER_HEADER_BYTES if encoding in MAGICS else _LENGTH_BYTES):
         return f"{len(payload)} bytes, too short for a header"
+    found = _integer_encoding(payload)
+    if found is not None and found is not encoding:
+        return f"in {found}, not in {encoding}"
+    if encoding in MAGICS:
+        return _integer_difference(payload, shapes, encoding)
     length = int.from_bytes(payload[:_LENGTH_BYTES], "little")
     if length > min(HEADER_BYTES_MAX, len(payload) - _LENGTH_BYTES):
         return f"header of {length} bytes in a payload of {len(payload)}, at most {HEADER_BYTES_MAX}"
@@ -172,7 +203,7 @@ def _difference(payload: bytes, shapes: Shapes, encoding: Encoding) -> str:
         return "header is not JSON"
     if not isinstance(entries, dict):
         return "header is not a JSON object"
-    right = json.loads(_header(shapes, encoding)[_LENGTH_BYTES:])
+    right = json.loads(_layout_text(shapes, encoding))
     for name in right:
         if name not in entries:
             return f"tensor {name} is missing"
@@ -185,6 +216,18 @@ def _difference(payload: bytes, shapes: Shapes, encoding: Encoding) -> str:
             if entry.get(key) != right[name][key]:
                 return f"tensor {name} has {key} {_shown(entry.get(key))}, not {right[name][key]}"
     return "header is not in the one allowed form (key order, spacing, or an extra key)"
+
+
+def _integer_difference(payload: bytes, shapes: Shapes, encoding: Encoding) -> str:
+    """The same for an integer header that is long enough and not of the other integer encoding."""
+    if not payload.startswith(MAGICS[encoding]):
+        try:
+            _, found = layout_of(payload)
+        except RemoteError:
+            return f"begins with {payload[:_MAGIC_BYTES].hex()}, not with {MAGICS[encoding].hex()} for {encoding}"
+        return f"in {found}, not in {encoding}"
+    theirs, ours = payload[_SHOWN_DIGEST].hex(), _header(shapes, encoding)[_SHOWN_DIGEST].hex()
+    return f"layout differs ({theirs}..., not {ours}...): names and shapes were to be agreed at the handshake"
 
 
 def _shown(value: object) -> str:

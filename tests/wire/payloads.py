@@ -12,7 +12,7 @@ import numpy
 import numpy.typing as npt
 
 from p2pfed.ports import Encoding
-from p2pfed.wire.tensors import Shapes, pack_tensors, unpack_tensors
+from p2pfed.wire.tensors import INTEGER_HEADER_BYTES, Shapes, pack_tensors, unpack_tensors
 
 FOLDER = Path(__file__).parent / "vectors" / "payloads"
 REFUSED = "refused"
@@ -51,16 +51,18 @@ def payload_vector(encoding: Encoding) -> dict[str, object]:
 
 
 def refused_payloads() -> list[dict[str, object]]:
-    """Each differs in one place from a right payload of six values named "a"."""
+    """Each differs in one place from a right payload of six values named "a", or is one of something else."""
     values = {"a": numpy.array([1.0, -2.0, 3.0, -4.0, 5.0, -7.0], numpy.float32)}
     right = {encoding: pack_tensors(values, encoding) for encoding in Encoding}
-    start = {encoding: len(payload) - bytes_after for encoding, payload, bytes_after in _data_lengths(right)}
+
+    def refused(why: str, encoding: Encoding, payload: bytes) -> dict[str, object]:
+        return {"why": why, "encoding": str(encoding), "shapes": {"a": [6]}, "payload": payload.hex()}
 
     def case(why: str, encoding: Encoding, at: int, data: str) -> dict[str, object]:
         payload = bytearray(right[encoding])
-        begin = start[encoding] + at
+        begin = data_start(right[encoding], encoding) + at
         payload[begin : begin + len(data) // 2] = bytes.fromhex(data)
-        return {"why": why, "encoding": str(encoding), "shapes": {"a": [6]}, "payload": payload.hex()}
+        return refused(f"tensor a has {why}", encoding, bytes(payload))
 
     return [
         case("a scale that is negative or not finite", Encoding.INT4, 0, "007c"),  # infinity
@@ -77,14 +79,32 @@ def refused_payloads() -> list[dict[str, object]]:
         case("a code in a block of scale 0", Encoding.INT8, 0, "0000"),
         case("a value that is not finite", Encoding.FLOAT16, 2, "007c"),
         case("a value that is not finite", Encoding.FLOAT32, 4, "0000c07f"),
+        refused("in int8, not in int4", Encoding.INT4, right[Encoding.INT8]),
+        refused("in float16, not in int8", Encoding.INT8, right[Encoding.FLOAT16]),
+        refused("in int4, not in float32", Encoding.FLOAT32, right[Encoding.INT4]),
+        refused(
+            "begins with 7032706665645132, not with 7032706665645134 for int4",
+            Encoding.INT4,
+            right[Encoding.INT4].replace(b"p2pfedQ4", b"p2pfedQ2"),
+        ),
+        refused(
+            "layout differs (976ef910..., not 7efb29fa...): names and shapes were to be agreed at the handshake",
+            Encoding.INT4,
+            pack_tensors({"a": values["a"].reshape(2, 3)}, Encoding.INT4),
+        ),
+        refused(
+            "layout differs (aa5c0827..., not 7efb29fa...): names and shapes were to be agreed at the handshake",
+            Encoding.INT4,
+            pack_tensors({"b": values["a"]}, Encoding.INT4),
+        ),
     ]
 
 
-def _data_lengths(right: Mapping[Encoding, bytes]) -> list[tuple[Encoding, bytes, int]]:
-    return [
-        (encoding, payload, len(payload) - 8 - int.from_bytes(payload[:8], "little"))
-        for encoding, payload in right.items()
-    ]
+def data_start(payload: bytes, encoding: Encoding) -> int:
+    """Where the first tensor lies."""
+    if encoding in (Encoding.INT4, Encoding.INT8):
+        return INTEGER_HEADER_BYTES
+    return 8 + int.from_bytes(payload[:8], "little")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """docs/protocol.md and the code say the same: tags, field order, bounds."""
 
+import hashlib
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -15,7 +16,7 @@ from p2pfed.core.version import SIZE_MAX
 from p2pfed.errors import RemoteError
 from p2pfed.ports import FRAME_BYTES_MAX, Encoding
 from p2pfed.wire.codec import FORMS, LEADER_MAX, RETRY_AFTER_S_MAX, TALLY_VALUE_MAX, WEIGHT_MAX, decode, encode
-from p2pfed.wire.tensors import DTYPES, pack_tensors, unpack_tensors
+from p2pfed.wire.tensors import DTYPES, INTEGER_HEADER_BYTES, MAGICS, pack_tensors, unpack_tensors
 from tests.wire.examples import EXAMPLES
 
 ROOT = Path(__file__).parents[2]
@@ -64,15 +65,19 @@ def test_words_are_listed_as_they_are() -> None:
     assert "coarse to fine `" + "`, `".join(Encoding) + "`" in PAGE
     for encoding, dtype in DTYPES.items():
         assert f"| `{encoding}` | `{dtype}` |" in PAGE
+    for encoding, magic in MAGICS.items():
+        assert f"| `{encoding}` | the 8 ASCII characters `{magic.decode()}`, then the SHA-256" in PAGE
+    assert f"always {INTEGER_HEADER_BYTES} bytes" in PAGE
 
 
 def test_the_worked_example_is_real() -> None:
     values = {"x": numpy.array([0.5, -1.0, 0.26], numpy.float32)}
-    block = re.search(r"```\n(3800.*?)```", PAGE, re.DOTALL)
+    block = re.search(r"```\n(7032.*?)```", PAGE, re.DOTALL)
     assert block is not None
-    start, header, *data = [line.split("  ")[0] for line in block[1].splitlines()]
     payload = pack_tensors(values, Encoding.INT4)
-    assert payload == bytes.fromhex(start) + header.encode() + b"  " + bytes.fromhex("".join(data))
+    assert payload == bytes.fromhex("".join(line.split("  ")[0] for line in block[1].splitlines()))
+    text = re.search(r"The layout text is\n`(.*?)`", PAGE)
+    assert text is not None and payload[8:40] == hashlib.sha256(text[1].encode()).digest()
     for encoding in (Encoding.INT4, Encoding.INT8):
         for value in unpack_tensors(pack_tensors(values, encoding), {"x": (3,)}, encoding)["x"]:
             assert repr(float(value)) in PAGE

@@ -1,5 +1,6 @@
 """Tensors on the wire: bytes any safetensors reader takes, and nothing but the agreed header accepted."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -64,16 +65,43 @@ def test_names_and_shapes_come_back_in_every_encoding(encoding: Encoding) -> Non
     back = unpack_tensors(payload, SHAPES, encoding)
     assert {name: values.shape for name, values in back.items()} == SHAPES
     assert all(numpy.abs(back[name] - values).max() <= 5 / 14 for name, values in tensors().items())
-    assert layout_of(payload) == (SHAPES, encoding)
     assert payload_size(SHAPES, encoding) == len(payload)
+    if encoding in KINDS:
+        assert layout_of(payload) == (SHAPES, encoding)
 
 
 def test_four_bits_a_value_and_a_quarter() -> None:
-    """The wire's price for a large tensor, header aside."""
-    shapes = {"x": (1024, 1024)}
-    header = payload_size({"x": (0,)}, F32)
-    assert payload_size(shapes, Encoding.INT4) - header == pytest.approx(4.25 / 8 * 2**20, abs=64)
-    assert payload_size(shapes, Encoding.INT8) - header == pytest.approx(8.25 / 8 * 2**20, abs=64)
+    """The wire's price, and 40 bytes for however many tensors."""
+    shapes = {f"base_model.model.layers.{layer}.weight": (1024, 64) for layer in range(16)}
+    assert payload_size(shapes, Encoding.INT4) == 40 + 4.25 / 8 * 2**20
+    assert payload_size(shapes, Encoding.INT8) == 40 + 8.25 / 8 * 2**20
+
+
+@pytest.mark.parametrize("encoding", [Encoding.INT4, Encoding.INT8])
+def test_an_integer_payload_begins_with_its_encoding_and_the_digest_of_its_layout(encoding: Encoding) -> None:
+    size = 34 if encoding is Encoding.INT4 else 66
+    word = "Q4" if encoding is Encoding.INT4 else "Q8"
+    layout = {
+        "a.weight": {"dtype": word, "shape": [2, 3], "data_offsets": [0, size]},
+        "b.weight": {"dtype": word, "shape": [3], "data_offsets": [size, 2 * size]},
+        "ä.weight": {"dtype": word, "shape": [4, 1], "data_offsets": [2 * size, 3 * size]},
+    }
+    text = json.dumps(layout, separators=(",", ":"), ensure_ascii=False).encode()
+    values = tensors()
+    values["ä.weight"] = values.pop("c.weight")
+    payload = pack_tensors(values, encoding)
+    assert payload[:40] == b"p2pfed" + word.encode() + hashlib.sha256(text).digest()
+    assert len(payload) == 40 + 3 * size
+
+
+@pytest.mark.parametrize("encoding", Encoding)
+def test_a_plain_string_is_taken_for_its_encoding(encoding: Encoding) -> None:
+    plain: Encoding = str(encoding)  # type: ignore[assignment]
+    payload = pack_tensors(tensors(), plain)
+    assert payload == pack_tensors(tensors(), encoding) and len(payload) == payload_size(SHAPES, plain)
+    assert unpack_tensors(payload, SHAPES, plain).keys() == SHAPES.keys()
+    with pytest.raises(ValueError, match="'int5' is not a valid Encoding"):
+        pack_tensors(tensors(), "int5")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("encoding", [F16, F32])
@@ -132,8 +160,36 @@ def test_the_encoding_must_be_the_one_agreed_on() -> None:
     for sent in Encoding:
         payload = pack_tensors(tensors(), sent)
         for agreed in Encoding:
-            if agreed is not sent:
+            if {sent, agreed} == {F16, F32}:
                 assert re.search(r"has dtype '\w+', not \w+", refused(payload, agreed))
+            elif agreed is not sent:
+                assert refused(payload, agreed) == f"adapter payload: in {sent}, not in {agreed}"
+
+
+@pytest.mark.parametrize("encoding", [Encoding.INT4, Encoding.INT8])
+def test_integers_of_another_layout_are_refused(encoding: Encoding) -> None:
+    right, data = tensors(), pack_tensors(tensors(), encoding)[40:]
+    turned = right | {"a.weight": right["a.weight"].T.copy()}
+    renamed = {name.replace("c.", "d."): values for name, values in right.items()}
+    fewer = {name: values for name, values in right.items() if name != "c.weight"}
+    for other in (turned, renamed, fewer, right | {"d": right["a.weight"]}):
+        payload = pack_tensors(other, encoding)[:40] + data
+        assert re.search(
+            r"layout differs \(\w{8}\.\.\., not \w{8}\.\.\.\): names and shapes", refused(payload, encoding)
+        )
+
+
+@pytest.mark.parametrize("encoding", [Encoding.INT4, Encoding.INT8])
+def test_any_changed_bit_of_an_integer_header_is_refused(encoding: Encoding) -> None:
+    payload = pack_tensors(tensors(), encoding)
+    for bit in range(8 * 40):
+        changed = bytearray(payload)
+        changed[bit // 8] ^= 1 << bit % 8
+        words = "not with 703270666564" if bit < 64 else "layout differs"
+        assert words in refused(bytes(changed), encoding)
+    for length in range(40):
+        assert f"{length} bytes, too short for a header" in refused(payload[:length], encoding)
+    assert f"of {len(payload) + 1} bytes, not {len(payload)}" in refused(payload + b"\0", encoding)
 
 
 def test_names_the_tensor_that_differs() -> None:
@@ -207,10 +263,13 @@ def test_a_layout_is_refused_where_it_cannot_be_one_adapter() -> None:
 
     mixed = save(tensors() | {"b.weight": tensors()["b.weight"].astype(numpy.float16)})
     assert "tensors in 2 encodings, not in one" in problem(mixed)
-    assert "do not fill it" in problem(pack_tensors(tensors(), Encoding.INT4)[:-1])
+    assert "do not fill it" in problem(pack_tensors(tensors(), F16)[:-1])
+    for encoding in (Encoding.INT4, Encoding.INT8):
+        assert f"in {encoding}: only a float one tells names" in problem(pack_tensors(tensors(), encoding))
+    assert "has no dtype and shape we take" in problem(with_header('{"a":{"dtype":"Q4","shape":[1]}}', bytes(34)))
     assert "has no dtype and shape we take" in problem(save({"a": numpy.zeros(3)}))
-    assert "an impossible shape" in problem(with_header('{"a":{"dtype":"Q4","shape":[-1]}}', b""))
-    assert "an impossible shape" in problem(with_header('{"a":{"dtype":"Q4","shape":[1,1,1,1,1]}}', b""))
+    assert "an impossible shape" in problem(with_header('{"a":{"dtype":"F16","shape":[-1]}}', b""))
+    assert "an impossible shape" in problem(with_header('{"a":{"dtype":"F16","shape":[1,1,1,1,1]}}', b""))
     assert "names no tensor" in problem(with_header("{}", b""))
     assert "not JSON" in problem(with_header("{", b""))
 

@@ -28,7 +28,7 @@ from tests.bench.learning.shards import PASSAGE_TOKENS_MAX, Shards, load_shards
 Values = Mapping[str, npt.NDArray[np.float32]]
 
 TARGETS = {
-    # 73,696 values: with two modules a layer the header would be a fifth of an int4 payload, as on no real model.
+    # 73,696 values.
     "glassllm": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
     "smollm2": ("q_proj", "v_proj", "o_proj"),
 }
