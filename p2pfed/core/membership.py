@@ -333,7 +333,7 @@ class Membership:
         if target == 0 or self._seeking() or links >= self._settings.links_max:
             return []
         self._reached_out_at = now
-        lost = [entry for entry in self.view.entries() if entry.role is Role.NODE and entry.can_dial(now)]
+        lost = [entry for entry in self.view.met() if entry.role is Role.NODE and entry.can_dial(now)]
         for entry in self._rng.sample(lost, min(1, len(lost))):
             entry.dialling = True
             return [Dial(entry.peer, entry.addresses)]

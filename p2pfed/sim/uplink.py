@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from p2pfed.core.events import LinkId, SendPart
 from p2pfed.core.messages import Message
+from p2pfed.sim.agenda import Agenda
 
 if TYPE_CHECKING:
     from p2pfed.sim.process import Run
@@ -67,24 +68,23 @@ class End:
 class UplinkWires(Protocol):
     """What an uplink needs of the network."""
 
-    now: float
+    clock: Agenda
 
     def transmit(self, end: End, message: Message, starts_at: float) -> float:
         """When its last byte has left."""
 
     def hang_up(self, end: End, reason: str, leaves_at: float) -> None: ...
 
-    def wake(self, when: float, uplink: "Uplink") -> None: ...
-
 
 class Uplink:
     """One for each run."""
 
-    __slots__ = ("_free_at", "_run", "_waiting", "_waking", "_wires")
+    __slots__ = ("_clock", "_free_at", "_run", "_waiting", "_waking", "_wires")
 
     def __init__(self, run: "Run", wires: UplinkWires) -> None:
         self._run = run
         self._wires = wires
+        self._clock = wires.clock
         self._free_at = 0.0
         self._waiting: deque[End] = deque()
         self._waking = False
@@ -92,11 +92,11 @@ class Uplink:
     @property
     def idle_at(self) -> float | None:
         """When the last byte has left; None while messages wait for their turn."""
-        return None if self._waiting else max(self._free_at, self._wires.now)
+        return None if self._waiting else max(self._free_at, self._clock.now)
 
     def put(self, end: End, item: Outgoing) -> bool:
         """False where too much waits for this peer already."""
-        now = self._wires.now
+        now = self._clock.now
         if not self._waiting and self._free_at - now < BURST_S:
             if type(item) is Hangup or type(item) is SendPart or end.dead:
                 self._leave(end, item)
@@ -126,7 +126,7 @@ class Uplink:
     def pump(self) -> None:
         """Time has passed: whatever may leave now."""
         self._waking = False
-        while self._waiting and self._free_at - self._wires.now < BURST_S:
+        while self._waiting and self._free_at - self._clock.now < BURST_S:
             end = self._waiting.popleft()
             item: Outgoing = end.outbox.popleft() if end.outbox else end.parts.popleft()
             if end.outbox or end.parts:
@@ -138,7 +138,7 @@ class Uplink:
     def _leave(self, end: End, item: Outgoing) -> None:
         if end.dead:
             return
-        starts_at = max(self._free_at, self._wires.now)
+        starts_at = max(self._free_at, self._clock.now)
         if isinstance(item, Hangup):
             self._wires.hang_up(end, item.reason, starts_at)
             return
@@ -148,4 +148,4 @@ class Uplink:
     def _wake_later(self) -> None:
         if not self._waking:
             self._waking = True
-            self._wires.wake(self._free_at, self)
+            self._clock.at(self._free_at, self.pump)
