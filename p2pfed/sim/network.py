@@ -30,7 +30,8 @@ from p2pfed.sim.frames import Frames
 from p2pfed.sim.history import History
 from p2pfed.sim.options import Nat, NetworkOptions, NodeOptions
 from p2pfed.sim.population import Problem
-from p2pfed.sim.process import Run, hello_of
+from p2pfed.sim.process import Run
+from p2pfed.sim.settings import hello_of
 from p2pfed.sim.uplink import End
 from p2pfed.wire.codec import decode, encode
 
@@ -79,6 +80,8 @@ class Network:
         self._groups: dict[str, int] = {}
         self._links: dict[int, tuple[End, End]] = {}
         self._links_made = 0
+        self._downlinks = False
+        """Whether any node's is limited: asking each for each message is slow."""
 
     @property
     def now(self) -> float:
@@ -93,6 +96,7 @@ class Network:
         """A new node, started at its time."""
         self._numbers[options.name] = len(self._numbers) + 1
         self._by_address[self.address(options.name)] = options.name
+        self._downlinks |= options.downlink_bytes_s > 0.0
         if options.role is Role.NODE:
             self._nodes.append(options.name)
         self.clock.at(options.start_s, self._begin, options)
@@ -284,13 +288,13 @@ class Network:
         payload, size = self._frames.load(message)
         run.bytes_sent += size
         self.bytes_sent += size
-        leaves_at = starts_at + size / run.options.uplink_bytes_s
+        leaves_at = starts_at + size / run.uplink_bytes_s
         if options.drop_share and self._rng.random() < options.drop_share:
             return leaves_at
         arrives_at = leaves_at + end.trip_s + options.jitter_s * self._rng.random()
         if arrives_at < end.last_arrival_at:
             arrives_at = end.last_arrival_at
-        if other.run.options.downlink_bytes_s:
+        if self._downlinks and other.run.options.downlink_bytes_s:
             arrives_at = max(arrives_at, other.run.downlink_free_at) + size / other.run.options.downlink_bytes_s
             other.run.downlink_free_at = arrives_at
         end.last_arrival_at = arrives_at

@@ -37,15 +37,15 @@ from p2pfed.core.events import (
     Train,
     Trained,
 )
-from p2pfed.core.membership import MembershipSettings
-from p2pfed.core.messages import PROTOCOL_VERSION, Hello, Message, Part, PartMissing, PeerRecord, Role, Version
-from p2pfed.core.peer import PeerSettings, PeerState
+from p2pfed.core.messages import Hello, Message, Part, PartMissing, PeerRecord, Version
+from p2pfed.core.peer import PeerState
 from p2pfed.core.version import part_of, version_of
 from p2pfed.errors import RemoteError
 from p2pfed.ports import Encoding, PeerId
 from p2pfed.sim.history import History
 from p2pfed.sim.mixers import SimMixer
 from p2pfed.sim.options import NodeOptions
+from p2pfed.sim.settings import settings_of
 from p2pfed.sim.uplink import SEND_QUEUE_MAX, End, Hangup, Uplink, UplinkWires
 
 FLUSH_S = 0.05
@@ -110,6 +110,7 @@ class Run:
         "timers_pending",
         "twist",
         "uplink",
+        "uplink_bytes_s",
     )
 
     def __init__(
@@ -137,6 +138,7 @@ class Run:
         self.twist: Callable[[Message], Message] | None = None
         """What an attacker says in place of the truth."""
         self.uplink = Uplink(self, wires)
+        self.uplink_bytes_s = options.uplink_bytes_s
         self.downlink_free_at = 0.0
         self.timers_pending = 0
         self.bytes_sent = 0
@@ -378,42 +380,3 @@ class Run:
             self._saved_at = self._clock.now
         elif self._clock.now - self._saved_at >= self.options.checkpoint_interval_s:
             self.checkpoint, self._saved_at = self.mixer.save(), self._clock.now
-
-
-def settings_of(options: NodeOptions) -> PeerSettings:
-    """The core's settings of a simulated peer; a bootstrap peer only answers, as in reality."""
-    target = options.neighbours_target if options.role is Role.NODE else 0
-    return PeerSettings(
-        options.steps_between_swaps,
-        options.steps_max,
-        options.swap_interval_s,
-        options.weight,
-        tuple(PeerId(f"sim-{name}") for name in options.members),
-        "simulated",
-        options.swap_day_bytes,
-        options.link_day_bytes,
-        MembershipSettings(target, options.links_max),
-    )
-
-
-def hello_of(options: NodeOptions, network: tuple[tuple[str, str], ...], address: str, instance: int) -> Hello:
-    """What a simulated peer says of itself; its wall clock stands still, skews are not simulated."""
-    fields = tuple(sorted({**dict(network), **dict(options.fields)}.items()))
-    network_id = f"{hash_of(fields):016x}"
-    return Hello(
-        PROTOCOL_VERSION,
-        network_id,
-        fields,
-        options.fingerprint,
-        options.role,
-        options.encoding,
-        instance,
-        options.name,
-        (address,),
-        0.0,
-    )
-
-
-def hash_of(fields: tuple[tuple[str, str], ...]) -> int:
-    """64 bits that depend on the fields alone, unlike `hash`."""
-    return random.Random(repr(fields)).getrandbits(64)
