@@ -86,11 +86,15 @@ class NetworkConfig:
     """Multiaddrs with /p2p/ of bootstrap peers. Not part of the id: they may move."""
     format: int = NETWORK_FORMAT
 
-    def fields(self) -> tuple[tuple[str, str], ...]:
-        """Sorted (dotted name, canonical JSON value) of everything that must be equal."""
+    def values(self) -> dict[str, object]:
+        """Dotted name -> value of everything that must be equal, by name."""
         values = asdict(self)
         del values["bootstrap"]
-        return tuple(sorted(_flatten("", values)))
+        return dict(sorted(_flatten("", values)))
+
+    def fields(self) -> tuple[tuple[str, str], ...]:
+        """Sorted (dotted name, canonical JSON value) of the same; of a long value its digest."""
+        return tuple((name, _canonical(value)) for name, value in self.values().items())
 
     @property
     def network_id(self) -> str:
@@ -130,10 +134,12 @@ class NodeConfig:
     """The same for each neighbour."""
 
 
-def _flatten(prefix: str, value: object) -> list[tuple[str, str]]:
+def _flatten(prefix: str, value: object) -> list[tuple[str, object]]:
     if isinstance(value, dict):
         return [pair for key, inner in value.items() for pair in _flatten(f"{prefix}.{key}" if prefix else key, inner)]
+    return [(prefix, value)]
+
+
+def _canonical(value: object) -> str:
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=True)
-    if len(text) > FIELD_CHARS_MAX:
-        text = "sha256:" + hashlib.sha256(text.encode()).hexdigest()
-    return [(prefix, text)]
+    return text if len(text) <= FIELD_CHARS_MAX else "sha256:" + hashlib.sha256(text.encode()).hexdigest()

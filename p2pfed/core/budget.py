@@ -32,7 +32,9 @@ class Bucket:
         if size > self.day_bytes:
             return math.inf
         missing = min(float(size), self._capacity) - self._refilled(now)
-        return max(missing, 0.0) * DAY_S / self.day_bytes
+        if missing <= 0.0:
+            return 0.0
+        return missing * DAY_S / self.day_bytes + max(self._at - now, 0.0)
 
     def spend(self, size: int, now: float) -> None:
         self._level = self._refilled(now) - size

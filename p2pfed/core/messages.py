@@ -125,6 +125,7 @@ class Tally:
     """One node's share of the network-wide averages (`core.estimate`). All values finite, none negative."""
 
     epoch: int
+    """Below 2^32; begins anew after that."""
     leader: int
     """Of the counting that this share belongs to: below 2^53, the smaller one wins."""
     shares: tuple[float, ...]

@@ -127,7 +127,11 @@ class PeerState:
         return 0 < self.settings.steps_max <= self.steps
 
     def handle(self, event: Event, now: float) -> list[Effect]:
-        match event:
+        match event:  # the frequent ones first
+            case MessageReceived(link=link, message=message):
+                return self._on_message(link, message, now)
+            case TimerFired(timer=timer):
+                return self._on_timer(timer, now)
             case Started():
                 return self._on_started(event, now)
             case PeerFound():
@@ -143,8 +147,6 @@ class PeerState:
                 lost = self.membership.peer_of(link)
                 effects = self.membership.on_link_down(link, reason, fault, now)
                 return effects + self._restarted(lost, now)
-            case MessageReceived(link=link, message=message):
-                return self._on_message(link, message, now)
             case Trained():
                 return self._on_trained(event, now)
             case StepSkipped(reason=reason):
@@ -155,8 +157,6 @@ class PeerState:
                 return self._on_mixed(event, now)
             case Published(version=version):
                 return self._on_published(version, now)
-            case TimerFired(timer=timer):
-                return self._on_timer(timer, now)
             case StopAsked(reason=reason):
                 return self._on_stop(reason, now)
 
@@ -353,8 +353,10 @@ class PeerState:
 
     def _try_swap(self, now: float) -> list[Effect]:
         """Begin the swap that is due where nothing stands in its way; else a later event tries again."""
+        if not self.turns.pacing.due or self.exchange.busy or self._stopping:
+            return []
         latest = self.library.current(self.own.encoding)
-        if latest is None or self._stopping or self.exchange.busy or not self.turns.pacing.due:
+        if latest is None:
             return []
         neighbours = [entry.peer for entry in self.membership.neighbours()]
         if not neighbours:

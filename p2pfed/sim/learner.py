@@ -23,11 +23,12 @@ class ToyMixer:
         self, start: Sequence[float], optimum: Sequence[float] | None = None, learning_rate: float = 0.05
     ) -> None:
         self.values = list(start)
-        self._start = tuple(start)
+        self.start = tuple(start)
         self._optimum = tuple(optimum) if optimum is not None else None
         self._learning_rate = learning_rate
         self._checkpoint = struct.Struct(f"<QQQ{len(self.values)}d")
         self._progress = Progress(0, 0)
+        self._forms: dict[Encoding, struct.Struct] = {}
 
     def progress(self) -> Progress:
         return self._progress
@@ -52,11 +53,14 @@ class ToyMixer:
         return math.dist(self.values, self._optimum) ** 2 / 2.0
 
     def export(self, encoding: Encoding) -> bytes:
+        return self.export_of(self.values, encoding)
+
+    def export_of(self, values: Sequence[float], encoding: Encoding) -> bytes:
         form, most = self._form(encoding), CODES_MAX.get(encoding)
         if most is None:
-            return form.pack(*self.values)
-        scale = max(map(abs, self.values), default=0.0) / most
-        return form.pack(scale, *(round(value / scale) if scale else 0 for value in self.values))
+            return form.pack(*values)
+        scale = max(map(abs, values), default=0.0) / most
+        return form.pack(scale, *(round(value / scale) if scale else 0 for value in values))
 
     def admit(self, payload: bytes, encoding: Encoding) -> None:
         size = self.payload_bytes(encoding)
@@ -70,12 +74,12 @@ class ToyMixer:
         triples = zip(self.values, sent, got, strict=True)
         self.values = [value + weight * (other - before) for value, before, other in triples]
         self._mixed(self._progress.mixes + 1)
-        return MixReport(math.dist(sent, got), math.dist(self.values, self._start))
+        return MixReport(math.dist(sent, got), math.dist(self.values, self.start))
 
     def adopt(self, theirs: bytes, encoding: Encoding, mixes: int) -> MixReport:
         before, self.values = self.values, list(self._decode(theirs, encoding))
         self._mixed(mixes)
-        return MixReport(math.dist(before, self.values), math.dist(self.values, self._start))
+        return MixReport(math.dist(before, self.values), math.dist(self.values, self.start))
 
     def save(self) -> bytes:
         done = self._progress
@@ -92,8 +96,12 @@ class ToyMixer:
         self._progress = Progress(self._progress.steps, self._progress.examples, mixes)
 
     def _form(self, encoding: Encoding) -> struct.Struct:
-        count = len(self.values)
-        return struct.Struct(f"<{count}{FLOATS[encoding]}" if encoding in FLOATS else f"<f{count}b")
+        form = self._forms.get(encoding)
+        if form is None:
+            count = len(self.values)
+            form = struct.Struct(f"<{count}{FLOATS[encoding]}" if encoding in FLOATS else f"<f{count}b")
+            self._forms[encoding] = form
+        return form
 
     def _decode(self, payload: bytes, encoding: Encoding) -> Sequence[float]:
         numbers = self._form(encoding).unpack(payload)

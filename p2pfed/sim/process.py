@@ -6,9 +6,8 @@ ignores whatever was scheduled for it.
 
 import random
 from collections import deque
-from collections.abc import Callable
-from functools import partial
-from typing import Protocol, cast
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from p2pfed.core.events import (
     Admit,
@@ -44,85 +43,62 @@ from p2pfed.core.peer import PeerSettings, PeerState
 from p2pfed.core.version import part_of, version_of
 from p2pfed.errors import RemoteError
 from p2pfed.ports import Encoding, PeerId
-from p2pfed.sim.learner import ToyMixer
+from p2pfed.sim.mixers import SimMixer
 from p2pfed.sim.options import NodeOptions
-from p2pfed.wire.codec import encode
+from p2pfed.sim.uplink import SEND_QUEUE_MAX, End, Hangup, Uplink, UplinkWires
 
-SEND_QUEUE_MAX = 64
-"""Messages waiting for one peer, as in a real session: one more and the link is cut."""
+FLUSH_S = 0.05
+"""How often a run that is ending looks whether its last messages have left."""
 
 
-class Wires(Protocol):
+class Wires(UplinkWires, Protocol):
     """What a run needs of the network around it."""
 
-    now: float
-
-    def at(self, when: float, action: Callable[[], None]) -> None: ...
+    def at(self, when: float, action: Callable[..., None], *args: object) -> None: ...
 
     def dial(self, run: "Run", peer: PeerId, addresses: tuple[str, ...]) -> None: ...
 
-    def transmit(self, end: "End", frame: bytes) -> None: ...
-
-    def hang_up(self, end: "End", reason: str) -> None: ...
-
     def handled(self, run: "Run", event: Event, effects: list[Effect]) -> None: ...
 
-    def mixed(self, run: "Run", swap: int, before: list[float]) -> None: ...
+    def mixed(self, run: "Run", swap: int, before: Sequence[float]) -> None: ...
 
-    def adopted(self, run: "Run", before: list[float]) -> None: ...
+    def adopted(self, run: "Run", before: Sequence[float]) -> None: ...
 
     def finished(self, run: "Run") -> None: ...
 
 
-class Hangup:
-    """Last in the queue of an end that was closed: the other end learns it after what was said before."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-
-
-Outgoing = Message | SendPart | Hangup
-
-
-class End:
-    """One end of a link. `told` from LinkUp to LinkDown; a `dead` link carries nothing and says nothing."""
-
-    def __init__(self, run: "Run", link: LinkId) -> None:
-        self.run = run
-        self.link = link
-        self.key = 0
-        self.other: End = self
-        self.told = False
-        self.closing = False
-        self.dead = False
-        self.outbox: deque[Outgoing] = deque()
-        self.parts: deque[SendPart] = deque()
-        """Behind everything else: an ask or a ping that waits for bulk would look like a dead peer."""
-
-    @property
-    def queued(self) -> int:
-        return len(self.outbox) + len(self.parts)
-        self.last_arrival_at: float = 0.0
-
-
 class Run:
-    """Owns a PeerState, its learner and its links."""
+    """Owns a PeerState, its learner and its links. `number` is the node's, the same in all its runs."""
 
     def __init__(
-        self, options: NodeOptions, own: Hello, wires: Wires, rng: random.Random, mixer: ToyMixer | None
+        self,
+        options: NodeOptions,
+        number: int,
+        own: Hello,
+        wires: Wires,
+        rng: random.Random,
+        mixer: SimMixer | None,
+        step_s: float,
     ) -> None:
         self.options = options
+        self.number = number
         self.name = options.name
         self.hello = own
         self.peer = PeerId(options.peer or f"sim-{options.name}")
         self.mixer = mixer
+        self.step_s = step_s
         self.state = PeerState(own, self.peer, settings_of(options), rng)
         self.running = True
         self.ends: dict[LinkId, End] = {}
+        self.links: dict[int, None] = {}
+        """Keys of the network's, of links that this run is an end of."""
+        self.twist: Callable[[Message], Message] | None = None
+        """What an attacker says in place of the truth."""
+        self.uplink = Uplink(self, wires)
+        self.downlink_free_at = 0.0
         self.timers_pending = 0
         self.bytes_sent = 0
         self.events = 0
-        self.messages: dict[str, int] = {}
         self.reports: dict[str, int] = {}
         self.partners: dict[PeerId, None] = {}
         self.remembered: tuple[PeerRecord, ...] = ()
@@ -137,9 +113,6 @@ class Run:
         self._rng = rng
         self._links = 0
         self._publications: deque[Encoding] = deque()
-        self._waiting: deque[End] = deque()
-        self._sending = False
-        self._finishing = False
         self._steps_todo: int | None = None
         self._stepping = False
         self._saved_at: float | None = None
@@ -151,11 +124,18 @@ class Run:
         effects = self.state.handle(event, self._wires.now)
         self._wires.handled(self, event, effects)
         for effect in effects:
-            self._carry_out(effect)
+            if type(effect) is Send:  # by far the most
+                self._queue(effect.link, effect.message)
+            else:
+                self._carry_out(effect)
 
-    def later(self, delay_s: float, action: Callable[[], None]) -> None:
+    def later(self, delay_s: float, action: Callable[..., None], *args: object) -> None:
         """Do something after a while, unless this run is over by then."""
-        self._wires.at(self._wires.now + delay_s, lambda: action() if self.running else None)
+        self._wires.at(self._wires.now + delay_s, self._if_running, action, *args)
+
+    def _if_running(self, action: Callable[..., None], *args: object) -> None:
+        if self.running:
+            action(*args)
 
     def new_end(self) -> End:
         self._links += 1
@@ -171,28 +151,27 @@ class Run:
 
     def _carry_out(self, effect: Effect) -> None:
         match effect:
-            case Send(link=link, message=message):
-                self._queue(link, message)
-            case SendPart(link=link):
-                self._queue(link, effect)
             case SetTimer(timer=timer, at=at):
                 self.timers_pending += 1
-                self.later(max(0.0, at - self._wires.now), lambda: self._fire(timer))
+                self._wires.at(max(at, self._wires.now), self._fire, timer)
+            case Report(kind=kind, fields=fields):
+                self.reports[kind] = self.reports.get(kind, 0) + 1
+                if kind == "swap-finished":
+                    self.partners[PeerId(str(fields["peer"]))] = None
+            case SendPart(link=link):
+                self._queue(link, effect)
+            case Send(link=link, message=message):
+                self._queue(link, message)
             case Dial(peer=peer, addresses=addresses):
                 self._wires.dial(self, peer, addresses)
             case CloseLink(link=link, reason=reason):
                 self._close(link, reason)
             case Remember(peers=peers):
                 self.remembered = peers
-            case Report(kind=kind, fields=fields):
-                self.reports[kind] = self.reports.get(kind, 0) + 1
-                if kind == "swap-finished":
-                    self.partners[PeerId(str(fields["peer"]))] = None
             case Finish():
-                self._finishing = True
                 for link in list(self.ends):
                     self._close(link, "stopped")
-                self._pump()
+                self._finish()
             case _:
                 self._carry_out_learning(effect)
 
@@ -204,7 +183,7 @@ class Run:
                 payload[start : start + len(data)] = data
                 self.encodings[version.digest] = version.encoding
             case Admit(digest=digest):
-                self.later(self.options.admit_s, lambda: self._admit(digest))
+                self.later(self.options.admit_s, self._admit, digest)
             case Mix(own=own, digest=digest):
                 self._queue_mix(effect, self.published[own], digest)
             case Adopt(digest=digest):
@@ -231,16 +210,10 @@ class Run:
         end = self.ends.get(link)
         if end is None or end.closing:
             return
-        if end.queued >= SEND_QUEUE_MAX:
+        if self.twist is not None and not isinstance(item, SendPart):
+            item = self.twist(item)
+        if not self.uplink.put(end, item):
             self._close(link, f"{SEND_QUEUE_MAX} messages wait for it, more than it takes")
-            return
-        self._put(end, item)
-
-    def _put(self, end: End, item: Outgoing) -> None:
-        end.parts.append(item) if isinstance(item, SendPart) else end.outbox.append(item)
-        if end.queued == 1:
-            self._waiting.append(end)
-        self._pump()
 
     def _close(self, link: LinkId, reason: str) -> None:
         """What was said before still goes out, parts need not; this side is told at once."""
@@ -248,10 +221,9 @@ class Run:
         if end is None or end.closing:
             return
         end.closing = True
-        self._waiting = deque(other for other in self._waiting if other is not end or end.outbox)
-        end.parts.clear()
-        self.later(0.0, lambda: self._closed(end, reason))
-        self._put(end, Hangup(reason))
+        self.uplink.drop_parts(end)
+        self.later(0.0, self._closed, end, reason)
+        self.uplink.put(end, Hangup(reason))
 
     def _closed(self, end: End, reason: str) -> None:
         if end.told:
@@ -259,35 +231,16 @@ class Run:
             del self.ends[end.link]
             self.handle(LinkDown(end.link, reason))
 
-    def _pump(self) -> None:
-        """Put the next message on the uplink: links take turns, parts come last within each."""
-        while self._waiting and not self._sending:
-            end = self._waiting.popleft()
-            item = end.outbox.popleft() if end.outbox else end.parts.popleft()
-            if end.queued:
-                self._waiting.append(end)
-            if isinstance(item, Hangup):
-                self._wires.hang_up(end, item.reason)
-                continue
-            if end.dead:
-                continue
-            message = self._load(item) if isinstance(item, SendPart) else item
-            kind = type(message).__name__
-            self.messages[kind] = self.messages.get(kind, 0) + 1
-            frame = encode(message)
-            self.bytes_sent += len(frame)
-            self._sending = True
-            self.later(len(frame) / self.options.uplink_bytes_s, partial(self._sent, end, frame))
-            return
-        if self._finishing and not self._waiting and not self._sending:
+    def _finish(self) -> None:
+        """Over once the last word is out."""
+        idle_at = self.uplink.idle_at
+        if idle_at is not None and idle_at <= self._wires.now:
             self._wires.finished(self)
+        else:
+            self._wires.at(idle_at if idle_at is not None else self._wires.now + FLUSH_S, self._finish)
 
-    def _sent(self, end: End, frame: bytes) -> None:
-        self._sending = False
-        self._wires.transmit(end, frame)
-        self._pump()
-
-    def _load(self, item: SendPart) -> Message:
+    def load(self, item: SendPart) -> Message:
+        """A part, read at the moment it is sent."""
         payload = self.published.get(item.digest)
         if payload is None:
             return PartMissing(item.digest)
@@ -321,12 +274,12 @@ class Run:
             self.later(0.0, self._mix)
         elif self._publications:
             version = self._publish(self._publications.popleft())
-            self.later(0.0, lambda: self.handle(Published(version)))
+            self.later(0.0, self.handle, Published(version))
             self._work()
         elif self._steps_todo:
             self._stepping = True
             spread = self.options.step_jitter_share
-            self.later(self.options.step_s * self._rng.uniform(1.0 - spread, 1.0 + spread), self._stepped)
+            self.later(self.step_s * self._rng.uniform(1.0 - spread, 1.0 + spread), self._stepped)
         elif self._steps_todo == 0:
             self._steps_todo = None
             self._save_if_due()
@@ -364,7 +317,8 @@ class Run:
         self._work()
 
     def _publish(self, encoding: Encoding) -> Version:
-        mixer = cast(ToyMixer, self.mixer)
+        mixer = self.mixer
+        assert mixer is not None
         done, payload = mixer.progress(), mixer.export(encoding)
         version = version_of(payload, encoding, done.steps, done.examples, done.mixes, self.options.part_bytes)
         self.published[version.digest] = payload

@@ -13,6 +13,7 @@ from typing import Any, cast
 import msgpack
 
 from p2pfed.core import messages as m
+from p2pfed.core.estimate import EPOCHS, LEADER_BITS
 from p2pfed.core.version import SIZE_MAX, version_problem
 from p2pfed.errors import RemoteError
 from p2pfed.ports import FRAME_BYTES_MAX, Encoding
@@ -44,8 +45,7 @@ TIME_S_MAX = 2.0**53
 """Seconds since 1970 that a float still tells apart."""
 WEIGHT_MAX = 2**40
 """Rows of data of one node: a trillion, so that sums over all peers stay far from the end of an integer."""
-COUNTER_MAX = 2**53
-"""Where a float stops telling integers apart: other languages may keep these in one."""
+LEADER_MAX = 2**LEADER_BITS - 1
 TALLY_VALUE_MAX = 1e300
 """Sums and means of a few such values stay finite."""
 ARRAY_ELEMENTS_MAX = m.FIELDS_MAX
@@ -92,8 +92,8 @@ _TALLY_VALUE = Number(0.0, TALLY_VALUE_MAX)
 _TALLY = Record(
     m.Tally,
     {
-        "epoch": Integer(0, COUNTER_MAX),
-        "leader": Integer(0, COUNTER_MAX - 1),
+        "epoch": Integer(0, EPOCHS - 1),
+        "leader": Integer(0, LEADER_MAX),
         "shares": Several(_TALLY_VALUE, m.OWN_VALUES + 1, m.OWN_VALUES + 1),
         "own": Several(_TALLY_VALUE, m.OWN_VALUES, m.OWN_VALUES),
     },

@@ -11,10 +11,10 @@ import trio
 
 import p2pfed.demo
 from p2pfed.config import NetworkConfig, NodeConfig
+from p2pfed.mixer import AdapterMixer
 from p2pfed.ports import Encoding
 from p2pfed.presets import PRESETS
 from p2pfed.snapshot.collect import collect
-from p2pfed.wire.tensors import pack_tensors, unpack_tensors
 from tests.processes.fleet import Fleet
 
 TRADES = ("building", "coldchain", "greenhouse", "lift")
@@ -70,7 +70,7 @@ def trained_alone(network: NetworkConfig, data: Path) -> bytes:
     learner = learner_on(network, data)
     for _ in range(STEPS):
         learner.step()
-    return pack_tensors(learner.values(), Encoding.FLOAT32)
+    return AdapterMixer(learner, network.gossip).export(Encoding.FLOAT32)
 
 
 def loss(network: NetworkConfig, data: Path, payload: bytes | None) -> float:
@@ -81,7 +81,7 @@ def loss(network: NetworkConfig, data: Path, payload: bytes | None) -> float:
 
     learner = learner_on(network, data)
     if payload is not None:
-        learner.adapter.assign(unpack_tensors(payload, learner.adapter.shapes, Encoding.FLOAT32))
+        AdapterMixer(learner, network.gossip).adopt(payload, Encoding.FLOAT32, 0)
     with torch.no_grad():
         losses = [
             token_losses(learner.adapter.model, collate([example], torch.device("cpu"))) for example in learner.examples

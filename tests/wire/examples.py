@@ -13,11 +13,12 @@ from types import MappingProxyType
 from hypothesis import strategies as st
 
 from p2pfed.core import messages as m
+from p2pfed.core.estimate import EPOCHS
 from p2pfed.core.version import version_of
 from p2pfed.ports import Encoding
 from p2pfed.wire.codec import (
-    COUNTER_MAX,
     FORMS,
+    LEADER_MAX,
     RETRY_AFTER_S_MAX,
     TALLY_VALUE_MAX,
     TIME_S_MAX,
@@ -31,9 +32,11 @@ VECTORS = Path(__file__).parent / "vectors"
 VERSION = version_of(bytes(range(256)) * 3, Encoding.INT4, steps=40, examples=80, mixes=9, part_size=256)
 SMALL = version_of(b"p2pfed", Encoding.FLOAT32, steps=0, examples=0)
 DIGEST = VERSION.digest
-TALLY = m.Tally(epoch=3, leader=2**53 - 1, shares=(0.125, 2.5, 64.0, 0.75, 0.0), own=(2.25, 80.0, 0.5, 0.0625))
+TALLY = m.Tally(
+    epoch=3, leader=2**53 - 1, shares=(0.125, 2.5, 1.0, 64.0, 0.75, 0.0), own=(2.25, 1.0, 80.0, 0.5, 0.0625)
+)
 TERMS = m.Terms(settled=True, weight=1, tally=TALLY)
-FIRST_TERMS = m.Terms(False, WEIGHT_MAX, m.Tally(0, 0, (1.0, 0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, TALLY_VALUE_MAX)))
+FIRST_TERMS = m.Terms(False, WEIGHT_MAX, m.Tally(0, 0, (1.0, *(0.0,) * 5), (0.0, 0.0, 0.0, 0.0, TALLY_VALUE_MAX)))
 NODE = m.PeerId("12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp")
 
 EXAMPLES: Mapping[str, m.Message] = MappingProxyType(
@@ -108,8 +111,8 @@ versions = st.builds(
 tally_values = st.floats(0.0, TALLY_VALUE_MAX)
 tallies = st.builds(
     m.Tally,
-    st.integers(0, COUNTER_MAX),
-    st.integers(0, COUNTER_MAX - 1),
+    st.integers(0, EPOCHS - 1),
+    st.integers(0, LEADER_MAX),
     st.tuples(*[tally_values] * (m.OWN_VALUES + 1)),
     st.tuples(*[tally_values] * m.OWN_VALUES),
 )

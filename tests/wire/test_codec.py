@@ -13,7 +13,7 @@ from p2pfed.core import messages as m
 from p2pfed.core.version import SIZE_MAX, version_of
 from p2pfed.errors import RemoteError
 from p2pfed.ports import FRAME_BYTES_MAX, Encoding
-from p2pfed.wire.codec import COUNTER_MAX, FORMS, TALLY_VALUE_MAX, WEIGHT_MAX, decode, encode
+from p2pfed.wire.codec import FORMS, LEADER_MAX, TALLY_VALUE_MAX, WEIGHT_MAX, decode, encode
 from tests.wire.examples import DIGEST, EXAMPLES, MESSAGES, NODE, TERMS, VECTORS, VERSION, vector
 
 
@@ -223,18 +223,18 @@ def terms_wire(**changes: object) -> tuple[object, ...]:
         (terms_wire(weight=WEIGHT_MAX + 1), "not within 1 to"),
         (terms_wire(weight=1.0), "weight is 1.0, not an integer"),
         (terms_wire(tally=()), "tally has 0 fields, not 4"),
-        (terms_wire(tally=tally_wire(epoch=COUNTER_MAX + 1)), "epoch is"),
-        (terms_wire(tally=tally_wire(leader=COUNTER_MAX)), "leader is"),
+        (terms_wire(tally=tally_wire(epoch=2**32)), "epoch is 4294967296"),
+        (terms_wire(tally=tally_wire(leader=LEADER_MAX + 1)), "leader is"),
         (terms_wire(tally=tally_wire(leader=-1)), "leader is -1"),
-        (terms_wire(tally=tally_wire(shares=(0.0,) * 4)), "shares has 4 elements, not 5 to 5"),
-        (terms_wire(tally=tally_wire(shares=(0.0,) * 6)), "shares has 6 elements, not 5 to 5"),
-        (terms_wire(tally=tally_wire(own=(0.0,) * 3)), "own has 3 elements, not 4 to 4"),
-        (terms_wire(tally=tally_wire(own=(0.0,) * 5)), "own has 5 elements, not 4 to 4"),
-        (terms_wire(tally=tally_wire(own=(0.0, 0.0, 0.0, -0.5))), "own is -0.5, not within"),
-        (terms_wire(tally=tally_wire(own=(0.0, 0.0, 0.0, float("inf")))), "own is inf, not a finite float"),
-        (terms_wire(tally=tally_wire(own=(0.0, 0.0, 0.0, float("nan")))), "own is nan, not a finite float"),
-        (terms_wire(tally=tally_wire(own=(0.0, 0.0, 0.0, 10 * TALLY_VALUE_MAX))), "own is 1e+301, not within"),
-        (terms_wire(tally=tally_wire(shares=(0, 0.0, 0.0, 0.0, 0.0))), "shares is 0, not a finite float"),
+        (terms_wire(tally=tally_wire(shares=(0.0,) * 5)), "shares has 5 elements, not 6 to 6"),
+        (terms_wire(tally=tally_wire(shares=(0.0,) * 7)), "shares has 7 elements, not 6 to 6"),
+        (terms_wire(tally=tally_wire(own=(0.0,) * 4)), "own has 4 elements, not 5 to 5"),
+        (terms_wire(tally=tally_wire(own=(0.0,) * 6)), "own has 6 elements, not 5 to 5"),
+        (terms_wire(tally=tally_wire(own=(0.0, 0.0, 0.0, 0.0, -0.5))), "own is -0.5, not within"),
+        (terms_wire(tally=tally_wire(own=(0.0, 0.0, 0.0, 0.0, float("inf")))), "own is inf, not a finite float"),
+        (terms_wire(tally=tally_wire(own=(0.0, 0.0, 0.0, 0.0, float("nan")))), "own is nan, not a finite float"),
+        (terms_wire(tally=tally_wire(own=(0.0, 0.0, 0.0, 0.0, 10 * TALLY_VALUE_MAX))), "own is 1e+301, not within"),
+        (terms_wire(tally=tally_wire(shares=(0, 0.0, 0.0, 0.0, 0.0, 0.0))), "shares is 0, not a finite float"),
     ],
 )
 def test_terms_out_of_form(wire: object, words: str) -> None:
@@ -243,7 +243,7 @@ def test_terms_out_of_form(wire: object, words: str) -> None:
 
 
 def test_terms_that_nobody_would_take_are_not_sent() -> None:
-    for tally in (replace(TERMS.tally, shares=(float("nan"),) * 5), replace(TERMS.tally, own=(0.0,) * 3)):
+    for tally in (replace(TERMS.tally, shares=(float("nan"),) * 6), replace(TERMS.tally, own=(0.0,) * 3)):
         with pytest.raises(ValueError, match="cannot send"):
             encode(m.SwapOffer(1, VERSION, replace(TERMS, tally=tally)))
 

@@ -94,6 +94,19 @@ def test_a_scale_is_the_smallest_that_reaches_the_peak(values: Floats, encoding:
             assert LIMITS[encoding] * float(numpy.nextafter(scale, numpy.float16(0))) < peak
 
 
+@pytest.mark.parametrize("encoding", INTEGER)
+def test_every_scale_there_is_comes_out_at_its_peak_and_the_next_just_above(encoding: Encoding) -> None:
+    scales = numpy.arange(0x7C00, dtype=numpy.uint16).view(numpy.float16).astype(numpy.float32)
+    values = numpy.zeros((scales.size, BLOCK_VALUES), numpy.float32)
+    values[:, 5] = -scales * LIMITS[encoding]
+    found, back = there_and_back(values.reshape(-1), encoding)
+    assert (found[::BLOCK_VALUES] == scales).all()
+    assert (back == values.reshape(-1)).all()
+    above = numpy.nextafter(values[:-1], numpy.float32(-math.inf), where=values[:-1] != 0, out=values[:-1].copy())
+    found, _ = there_and_back(above.reshape(-1), encoding)
+    assert (found[BLOCK_VALUES::BLOCK_VALUES] == scales[2:]).all()
+
+
 @settings(max_examples=100, deadline=None)
 @given(vectors, st.sampled_from(INTEGER))
 def test_decoding_is_exact_in_float32(values: Floats, encoding: Encoding) -> None:
