@@ -20,7 +20,7 @@ class Arm:
 
     `clip` and `momentum` are those of `config.GossipConfig`. `decay`: share of the steps over which the learning rate
     falls to 0 at the end; the product keeps it constant. `settle`: swaps of each node after its last step, in
-    `settle_encoding`.
+    `settle_encoding`. `rate_scale`: of the grid of learning rates; averaging bears higher ones.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Arm:
     decay: float = 0.0
     settle: int = 0
     settle_encoding: Encoding = Encoding.INT4
+    rate_scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,8 @@ FEDAVG_INT4 = replace(FEDAVG, name="fedavg-int4", encoding=Encoding.INT4)
 RULE = Arm("rule", "pairs", every=4, encoding=Encoding.INT4, settle=2, settle_encoding=Encoding.INT8)
 
 ARMS: Sequence[Arm] = (
-    Arm("isolated", "isolated"),
-    Arm("centralised", "centralised", every=1),
+    Arm("isolated", "isolated", rate_scale=0.25),
+    Arm("centralised", "centralised", every=1, rate_scale=0.25),
     FEDAVG,
     replace(FEDAVG, name="fedavg-float32-h4", every=4),
     replace(FEDAVG, name="fedavg-int8", encoding=Encoding.INT8),
@@ -115,7 +116,7 @@ def tuning_cells(model: str, arms: Sequence[Arm]) -> Iterator[Cell]:
     for arm in dict.fromkeys(map(tuned_as, arms)):
         for rate in MODELS[model].rates:
             for seed in TUNING_SEEDS:
-                yield Cell(arm, model, rate, seed)
+                yield Cell(arm, model, rate * arm.rate_scale, seed)
 
 
 def reported_cells(model: str, arms: Sequence[Arm], best: Mapping[str, float]) -> Iterator[Cell]:

@@ -32,7 +32,9 @@ def isolated(fleet: Fleet) -> Iterator[Point]:
 
 
 def centralised(fleet: Fleet) -> Iterator[Point]:
-    """The upper bound: the devices' gradients are averaged at each step, by one optimizer.
+    """All gradients are averaged at each step, by one optimizer: the same steps, but none of them on one's own.
+
+    Not a bound: nodes that step apart and average make longer steps together, with less noise in them.
 
     A step is one batch of all devices' batches, each device's mean loss counting alike: the same gradient.
     """

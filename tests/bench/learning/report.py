@@ -115,7 +115,8 @@ def _grid(done: Mapping[str, Result], tuning: Sequence[Cell], best: Mapping[str,
         for rate in rates:
             cells = [cell.key for cell in tuning if cell.arm.name == name and cell.rate == rate and cell.key in done]
             shown = f"{_mean([_split(done[key].last, 'dev') for key in cells]):.4f}" if cells else MISSING
-            end = "*" if rate in (rates[0], rates[-1]) else ""
+            own = [cell.rate for cell in tuning if cell.arm.name == name]
+            end = "*" if rate in (min(own), max(own)) else ""
             columns.append(f"**{shown}**{end}" if rate == best[name] else shown)
         lines.append(f"| {name} | {' | '.join(columns)} |")
     return lines
