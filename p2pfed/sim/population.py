@@ -9,12 +9,13 @@ and direction to direction, noisy gradients, one start. Attackers have no say in
 import math
 import random
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from p2pfed.core.messages import Role
 from p2pfed.errors import ConfigError
 from p2pfed.sim.attackers import Attacker
 from p2pfed.sim.learner import ToyMixer
-from p2pfed.sim.mixers import SimMixer
+from p2pfed.sim.mixers import MixerSource, SimMixer
 from p2pfed.sim.options import NodeOptions
 
 LEARNERS = ("toy", "quadratic")
@@ -26,8 +27,17 @@ CURVATURE_SIGMA = 0.5
 """Of the logarithm of a quadratic's curvatures: most lie within a factor of 2.7 around 1."""
 
 
+class Problem(MixerSource, Protocol):
+    """What a simulation asks of those who learn; `real_population` has real models."""
+
+    def start_values(self, node: NodeOptions) -> Sequence[float]: ...
+
+    def gap(self, values: Sequence[float]) -> float | None:
+        """How far these values are from the best, as a loss; None where nothing is learnt or known."""
+
+
 class Population:
-    """The problem of one scenario. Its draws are streams of their own: faults and wires do not change them."""
+    """The `Problem` of toys and quadratics. Its draws are streams of their own: faults and wires do not change them."""
 
     def __init__(self, nodes: Iterable[NodeOptions], seed: int) -> None:
         self._seed = seed

@@ -12,7 +12,7 @@ from p2pfed.sim.checks import (
 )
 from p2pfed.sim.churn import Coming
 from p2pfed.sim.network import Network
-from p2pfed.sim.population import Population
+from p2pfed.sim.population import Population, Problem
 from p2pfed.sim.process import Run
 from p2pfed.sim.report import NodeReport, Sample, SimulationReport
 from p2pfed.sim.scenario import Fault, Scenario
@@ -32,10 +32,11 @@ def run(scenario: Scenario) -> SimulationReport:
 class Simulation:
     """One scenario under way. `network` and `checker` may be looked at between `run` calls of tests."""
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, population: Problem | None = None) -> None:
+        """`population` None: the toys or quadratics that the scenario names."""
         self.scenario = scenario
         self.checker = Checker(thorough=len(scenario.nodes) <= THOROUGH_NODES_MAX)
-        self.population = Population(scenario.nodes, scenario.seed)
+        self.population = population or Population(scenario.nodes, scenario.seed)
         every = 1 if self.checker.thorough else WATCH_EVERY
         self.network = Network(scenario.network, scenario.seed, self.population, self.checker, every)
         self.samples: list[Sample] = []

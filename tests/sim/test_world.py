@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from p2pfed.config import GossipConfig
 from p2pfed.core.messages import Part, PeerRecord, PeersTold, Ping
 from p2pfed.errors import ConfigError
 from p2pfed.ports import Encoding, PeerId
@@ -16,6 +17,7 @@ from p2pfed.sim.learner import ToyMixer
 from p2pfed.sim.options import NodeOptions
 from p2pfed.sim.population import Population
 from p2pfed.sim.quadratic import QuadraticLearner, quadratic_mixer
+from p2pfed.sim.real_population import RealPopulation
 from p2pfed.sim.replay import NODES_SHOWN_MAX, SWAPS_SHOWN_MAX, replay_of
 from p2pfed.sim.report import Swaps
 from p2pfed.sim.scenario import parse
@@ -187,3 +189,22 @@ def test_a_replay_shows_a_small_network_whole_and_of_a_large_one_those_that_belo
     assert len(sample.nodes) == NODES_SHOWN_MAX and 1000 < len(sample.swaps) <= SWAPS_SHOWN_MAX
     assert sample.swaps_left_out + len(sample.swaps) == 60_000
     assert len(replay_of(Swaps()).nodes) == 0
+
+
+def test_other_learners_take_the_place_of_the_toys() -> None:
+    """Any `ports.Learner` under the production mixer: here quadratics that pull to 1 and to 3, swapping at 8 bits."""
+    learners = {name: QuadraticLearner([pull], [1.0], 0.05, 0.0, 1) for name, pull in (("n1", 1.0), ("n2", 3.0))}
+    scenario = devices(2, 1800.0, 1, encoding="int8")
+    population = RealPopulation(learners, GossipConfig(clip=0.0), lambda values: (values[0] - 2.0) ** 2)
+    simulation = Simulation(scenario, population)
+    simulation.advance(900.0)
+    simulation.network.crash("n1")
+    simulation.network.restart("n1", keep=False)
+    mixer = simulation.network.runs["n1"].mixer
+    assert mixer is not None and list(mixer.values) == [0.0], "it began anew"
+    report = simulation.run()
+    assert report.problems == () and report.swaps > 15
+    last = report.spread[-1]
+    assert (
+        last.gap is not None and last.gap < 0.5 and last.gap_mean_adapter is not None and last.gap_mean_adapter < 0.05
+    )
