@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from types import TracebackType
 from typing import IO, Any, Self
 
@@ -45,10 +46,11 @@ class Crew:
         reader.start()
         self._readers.append(reader)
 
-    def tell(self, word: str) -> float:
-        """To all at once; when, by the clock that the processes use."""
+    def tell(self, word: str, peers: Iterable[int] | None = None) -> float:
+        """To all at once, or to some; when, by the clock that the processes use."""
         at = time.monotonic()
-        for child in self._children.values():
+        for peer in self._children if peers is None else peers:
+            child = self._children[peer]
             assert child.stdin is not None
             child.stdin.write(word + "\n")
             child.stdin.flush()

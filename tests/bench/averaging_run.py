@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from p2pfed.net.identity import load_or_create_identity
 from tests.bench.averaging_crew import Crew
@@ -101,6 +100,7 @@ def run_hivemind(task: Task, links: Links, matchmaking: Matchmaking, python: str
             "matchmaking_s": matchmaking.min_matchmaking_s,
             "request_s": matchmaking.request_timeout_s,
             "beforehand": matchmaking.beforehand,
+            "within": WITHIN,
         }
         until = time.monotonic() + RUN_S
         initial: list[str] = []
@@ -112,7 +112,7 @@ def run_hivemind(task: Task, links: Links, matchmaking: Matchmaking, python: str
         crew.hear_all(until, "up")
         crew.tell("prepare")
         crew.hear_all(until, "ready")
-        return _timed(crew, links, lambda: _step_by_step(crew, matchmaking.beforehand, until))
+        return _timed(crew, links, lambda: _step_by_step(crew, task.peers, until))
 
 
 def _timed(crew: Crew, links: Links, average: Callable[[], tuple[float, int]]) -> Outcome:
@@ -142,15 +142,21 @@ def _gossip(crew: Crew, peers: int, until: float) -> tuple[float, int]:
             return said["at"], max(mixes)
 
 
-def _step_by_step(crew: Crew, beforehand: bool, until: float) -> tuple[float, int]:
-    for steps in range(1, STEPS_MAX + 1):
-        said: dict[int, Any] = crew.hear_all(until, "distance")
-        if max(each["distance"] for each in said.values()) <= WITHIN:
-            return max(each["at"] for each in said.values()), steps
-        if beforehand:
-            raise Far("one step is not enough, and only the first has its group beforehand")
-        crew.tell("go")
-    raise Far(f"after {STEPS_MAX} steps the furthest is at {max(each['distance'] for each in said.values()):.4f}")
+def _step_by_step(crew: Crew, peers: int, until: float) -> tuple[float, int]:
+    """Who is within waits, so that nothing is sent that is not needed, unless another is not."""
+    within: dict[int, float] = {}
+    steps = [0] * peers
+    while len(within) < peers:
+        peer, said = crew.hear(until)
+        steps[peer] += 1
+        if said["distance"] <= WITHIN:
+            within[peer] = said["at"]
+            continue
+        if steps[peer] >= STEPS_MAX:
+            raise Far(f"after {STEPS_MAX} steps one is at {said['distance']:.4f}, its group was of {said['group']}")
+        crew.tell("go", within)
+        within.clear()
+    return max(within.values()), max(steps)
 
 
 def _mean(folder: str, task: Task) -> str:
