@@ -35,7 +35,7 @@ COMPRESSIONS = {
 }
 """Uniform8BitQuantization was tried: it stays at 1.2 % of the first distance, whatever the number of steps."""
 PRECISIONS = (*COMPRESSIONS, "int4")
-MATCHMAKING = (Matchmaking(5.0, 3.0), Matchmaking(1.0, 0.5))
+MATCHMAKING = (Matchmaking(5.0, 3.0), Matchmaking(2.0, 1.0), Matchmaking(1.0, 0.5))
 """The first is hivemind's default."""
 RUNS = 3
 

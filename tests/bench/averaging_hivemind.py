@@ -28,8 +28,8 @@ STEP_S = 300.0
 PREPARE_S = 30.0
 """The same for the one that is not timed."""
 CHUNK_S = 15.0
-"""A groupmate silent for so long is left out of the all-reduce. Without it one lost stream was seen to hold all for ever;
-hivemind's own optimizer sets such a limit, too."""
+"""A groupmate silent for so long is left out of the all-reduce, as hivemind's own optimizer has it by default.
+Without it an all-reduce on slow links was seen to stand still for ever."""
 GROUP_POLL_S = 0.02
 PORT = 4001
 
