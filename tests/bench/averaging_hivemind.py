@@ -30,6 +30,8 @@ PREPARE_S = 30.0
 CHUNK_S = 15.0
 """A groupmate silent for so long is left out of the all-reduce, as hivemind's own optimizer has it by default.
 Without it an all-reduce on slow links was seen to stand still for ever."""
+GROUP_S = 60.0
+"""A peer that the others' group left out waits alone: that run has failed."""
 GROUP_POLL_S = 0.02
 PORT = 4001
 
@@ -87,7 +89,10 @@ def _group(averager: DecentralizedAverager, matchmaking_s: float) -> StepControl
     """Found, and waiting for the word: what hivemind's own optimizer does while it still computes."""
     scheduled = get_dht_time() + matchmaking_s
     control = averager.step(scheduled_time=scheduled, timeout=STEP_S, require_trigger=True, wait=False)
+    until = time.monotonic() + GROUP_S
     while control.stage is not AveragingStage.AWAITING_TRIGGER:
+        if time.monotonic() > until:
+            raise RuntimeError(f"no group within {GROUP_S:.0f} s, at stage {control.stage.name}")
         time.sleep(GROUP_POLL_S)
     return control
 
