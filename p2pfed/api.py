@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import trio
 
@@ -28,30 +28,27 @@ from p2pfed.bootstrap import run_bootstrap
 from p2pfed.config import NetworkConfig, NodeConfig
 from p2pfed.config_file import dump_network, load_network, load_node
 from p2pfed.control import ask, socket_path
-from p2pfed.errors import ExitCode, LocalError, P2pfedError, RemoteError
+from p2pfed.errors import ExitCode, LearnerError, LocalError, P2pfedError
 from p2pfed.journal import Entry, read_journal
 from p2pfed.node import run_node
-from p2pfed.ports import Learner, MixReport, Progress, StepReport
+from p2pfed.ports import Learner, Momentum, Progress, StepReport
 from p2pfed.presets import create_network
 from p2pfed.runtime import JOURNAL_NAME, Log, Runtime, one_error
 from p2pfed.snapshot.collect import collect
 from p2pfed.snapshot.peft_folder import Snapshot, write_peft_folder
 
-if TYPE_CHECKING:
-    from p2pfed.wire.tensors import pack_tensors, unpack_tensors
-
 __all__ = [
     "Bootstrap",
     "Entry",
     "Learner",
+    "LearnerError",
     "Log",
-    "MixReport",
+    "Momentum",
     "NetworkConfig",
     "Node",
     "NodeConfig",
     "P2pfedError",
     "Progress",
-    "RemoteError",
     "Snapshot",
     "StepReport",
     "create_network",
@@ -59,29 +56,16 @@ __all__ = [
     "events_of",
     "load_network",
     "load_node",
-    "pack_tensors",
     "peers_of",
     "status_of",
     "take_snapshot",
-    "unpack_tensors",
 ]
-
-_TENSORS = ("pack_tensors", "unpack_tensors")
 
 STOP_S = 10.0
 """For a background peer to end: goodbyes and a checkpoint have 3 s of it, closing connections 2 s."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _Main = Callable[[Log, Callable[[Runtime], None], Callable[[], None]], Awaitable[None]]
-
-
-def __getattr__(name: str) -> Any:
-    """numpy comes with these two, and a bootstrap peer does without it."""
-    if name in _TENSORS:
-        from p2pfed.wire import tensors
-
-        return getattr(tensors, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def log_quietly(kind: str, fields: Mapping[str, object]) -> None:
@@ -218,7 +202,10 @@ class _Peer:
 
 
 class Node(_Peer):
-    """A node: trains `learner`, or by default LoRA on the network's base model with the data `config` names."""
+    """A node: trains `learner`, or by default LoRA on the network's base model with the data `config` names.
+
+    `rows`: of data behind `learner`; needed only where the network's gossip.weighting is "examples".
+    """
 
     def __init__(
         self,
@@ -226,9 +213,11 @@ class Node(_Peer):
         config: NodeConfig,
         learner: Learner | None = None,
         log: Log = log_quietly,
+        *,
+        rows: int = 0,
     ) -> None:
         async def main(log: Log, on_runtime: Callable[[Runtime], None], on_ready: Callable[[], None]) -> None:
-            await run_node(network, config, log, learner, on_runtime, on_ready)
+            await run_node(network, config, log, learner, rows, on_runtime, on_ready)
 
         super().__init__(main, log)
 

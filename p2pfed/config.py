@@ -8,6 +8,8 @@ import json
 from dataclasses import asdict, dataclass, field
 
 NETWORK_FORMAT = 1
+FIELD_CHARS_MAX = 256
+"""A longer value goes into the network id, and over the wire, as its SHA-256."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +51,20 @@ class TrainingConfig:
 
 @dataclass(frozen=True, slots=True)
 class GossipConfig:
-    steps_between_swaps: int = 8
-    encoding: str = "float32"
-    """"float32" or "float16": how adapter values travel."""
+    steps_between_swaps: int = 4
+    """Local steps a node makes for each swap it takes part in."""
+    encoding: str = "int4"
+    """"int4", "int8", "float16" or "float32": the finest form in which adapter values travel."""
+    clip: float = 2.0
+    """Longest neighbour's difference that is mixed whole, in own steps (`mixer`); 0: none is clipped."""
+    momentum: str = "local"
+    """"local", "quasi-global", or "gossip" (the optimizer's first moment travels along)."""
+    weighting: str = "uniform"
+    """"uniform", or "examples": the consensus weighs each node by its rows of data."""
     swap_interval_s: float = 10.0
-    """Between two swaps a node initiates when it is not training."""
+    """Between two swaps of a node that is not training."""
+    members: tuple[str, ...] = ()
+    """Peer ids of a fixed membership, which then swaps by a seeded schedule; empty: anybody, at random."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +86,15 @@ class NetworkConfig:
     """Multiaddrs with /p2p/ of bootstrap peers. Not part of the id: they may move."""
     format: int = NETWORK_FORMAT
 
-    def fields(self) -> tuple[tuple[str, str], ...]:
-        """Sorted (dotted name, canonical JSON value) of everything that must be equal."""
+    def values(self) -> dict[str, object]:
+        """Dotted name -> value of everything that must be equal, by name."""
         values = asdict(self)
         del values["bootstrap"]
-        return tuple(sorted(_flatten("", values)))
+        return dict(sorted(_flatten("", values)))
+
+    def fields(self) -> tuple[tuple[str, str], ...]:
+        """Sorted (dotted name, canonical JSON value) of the same; of a long value its digest."""
+        return tuple((name, _canonical(value)) for name, value in self.values().items())
 
     @property
     def network_id(self) -> str:
@@ -111,9 +126,20 @@ class NodeConfig:
     """Never reach for a model hub."""
     gradient_checkpointing: bool = False
     neighbours_max: int = 8
+    encoding: str = ""
+    """The finest form this device wants on its links; of two wishes the coarser counts; empty: the network's."""
+    swap_day_bytes: int = 0
+    """Bytes of swaps a day, both ways, over all links; 0: as many as come."""
+    link_day_bytes: int = 0
+    """The same for each neighbour."""
 
 
-def _flatten(prefix: str, value: object) -> list[tuple[str, str]]:
+def _flatten(prefix: str, value: object) -> list[tuple[str, object]]:
     if isinstance(value, dict):
         return [pair for key, inner in value.items() for pair in _flatten(f"{prefix}.{key}" if prefix else key, inner)]
-    return [(prefix, json.dumps(value, separators=(",", ":"), ensure_ascii=True))]
+    return [(prefix, value)]
+
+
+def _canonical(value: object) -> str:
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=True)
+    return text if len(text) <= FIELD_CHARS_MAX else "sha256:" + hashlib.sha256(text.encode()).hexdigest()

@@ -24,14 +24,21 @@ PROMPTS = (
 )
 PACKAGED_MODELS = ("package:smollm2-135m", "package:glassllm-en")
 QUANTISATIONS = ("none", "nf4")
-ENCODINGS = ("float32", "float16")
+ENCODINGS = ("int4", "int8", "float16", "float32")
+MOMENTA = ("local", "quasi-global", "gossip")
+WEIGHTINGS = ("uniform", "examples")
+CLIP_MIN = 1.5
+"""Own steps. Honest neighbours differ by 1.5 to 2 of them: a tighter clip cuts those too, and consensus is lost."""
+CLIP_MAX = 100.0
+MEMBERS_MAX = 64
+"""Each meets each other within an hour at a swap a minute; a larger network does not know all its members."""
 ADMISSION_MODES = ("open",)
 DEVICES = ("auto", "cpu", "cuda")
 ADDRESS_STARTS = ("ip4", "ip6", "dns", "dns4", "dns6", "dnsaddr")
 NAME_CHARS_MAX = 64
 """A name becomes part of a folder's name."""
-FIELD_CHARS_MAX = 256
-"""Of one value in a Hello (core.messages.TEXT_CHARS_MAX): what differs must fit to be told."""
+ADDRESS_CHARS_MAX = 256
+"""Of one multiaddr (core.messages.ADDRESS_CHARS_MAX)."""
 BASE_CHARS_MAX = 200
 TEXT_CHARS_MAX = 4096
 """Longest path a file system takes."""
@@ -108,12 +115,24 @@ def targets(value: tuple[str, ...]) -> str | None:
 
 def multiaddrs(value: tuple[str, ...]) -> str | None:
     right = all(
-        len(each) <= FIELD_CHARS_MAX and each.isascii() and each.isprintable() and " " not in each for each in value
+        len(each) <= ADDRESS_CHARS_MAX and each.isascii() and each.isprintable() and " " not in each for each in value
     )
     starts = all(each.startswith("/") and each.split("/")[1] in ADDRESS_STARTS for each in value)
     if right and starts and len(value) <= ADDRESSES_MAX:
         return None
     return f"at most {ADDRESSES_MAX} multiaddrs that start with /" + ", /".join(ADDRESS_STARTS)
+
+
+def clip(value: float) -> str | None:
+    fits = value == 0.0 or (math.isfinite(value) and CLIP_MIN <= value <= CLIP_MAX)
+    return None if fits else f"0 (none is clipped), or within {CLIP_MIN:g} to {CLIP_MAX:g}"
+
+
+def members(value: tuple[str, ...]) -> str | None:
+    right = all(re.fullmatch(r"[1-9A-HJ-NP-Za-km-z]{32,64}", each) for each in value)
+    if right and len(value) <= MEMBERS_MAX and len(set(value)) == len(value):
+        return None
+    return f"at most {MEMBERS_MAX} different peer ids such as 12D3KooW..., as `p2pfed identity show` prints them"
 
 
 def anything(_value: object) -> str | None:
@@ -160,14 +179,29 @@ NETWORK_KEYS: Mapping[str, Key] = MappingProxyType(
         "training.weight_decay": Key("AdamW's.", within(0, 1)),
         "training.gradient_norm_max": Key("Gradients longer than this are scaled down to it.", above(0, 1e6)),
         "gossip.steps_between_swaps": Key(
-            "Local steps between two swaps a node initiates: fewer mean closer nodes and more bytes.",
+            "Local steps a node makes for each swap it takes part in: fewer mean closer nodes and more bytes.",
             integer(1, COUNT_MAX),
         ),
         "gossip.encoding": Key(
-            'How adapter values travel: "float32", or "float16" (half the bytes).', one_of(*ENCODINGS)
+            'The finest form in which adapter values travel: "int4" (4.25 bits each), "int8", "float16" or "float32".',
+            one_of(*ENCODINGS),
         ),
-        "gossip.swap_interval_s": Key(
-            "Seconds between two swaps a node initiates while it does not train.", above(0, 86400)
+        "gossip.clip": Key(
+            "Longest neighbour's difference that is mixed whole, in own steps between two swaps; 0: none is clipped.",
+            clip,
+        ),
+        "gossip.momentum": Key(
+            'AdamW\'s first moment: "local", "quasi-global" (steered by what the mixes moved, no bytes), or "gossip" '
+            "(averaged too, twice the bytes).",
+            one_of(*MOMENTA),
+        ),
+        "gossip.weighting": Key(
+            'The consensus: "uniform", the mean of all nodes, or "examples", weighed by each node\'s rows of data.',
+            one_of(*WEIGHTINGS),
+        ),
+        "gossip.swap_interval_s": Key("Seconds between two swaps of a node that is not training.", above(0, 86400)),
+        "gossip.members": Key(
+            "Peer ids of a fixed membership, which swaps by a seeded schedule; empty: anybody, at random.", members
         ),
         "admission.mode": Key('Who may join: "open", everybody with this file.', one_of(*ADMISSION_MODES)),
     }
@@ -190,5 +224,16 @@ NODE_KEYS: Mapping[str, Key] = MappingProxyType(
         "offline": Key("Never reach for a model hub; use what is cached.", anything),
         "gradient_checkpointing": Key("Less memory for activations, more time a step.", anything),
         "neighbours_max": Key("Peers to hold a link with at once.", integer(1, 64)),
+        "encoding": Key(
+            'The finest form this device wants on its links, such as "int4"; the coarser of two wishes counts; '
+            "empty: the network's.",
+            one_of("", *ENCODINGS),
+        ),
+        "swap_day_bytes": Key(
+            "Bytes of swaps a day, both ways, over all links; 0: as many as come.", integer(0, INTEGER_MAX)
+        ),
+        "link_day_bytes": Key(
+            "Bytes of swaps a day, both ways, with one neighbour; 0: as many as come.", integer(0, INTEGER_MAX)
+        ),
     }
 )

@@ -1,7 +1,7 @@
 """A node: the composition root that joins a learner to the network.
 
 `run_node` is what `p2pfed node start` and `api.Node` call. The learner is the user's own or, by
-default, LoRA on the network's base model.
+default, LoRA on the network's base model; the mixer around it is the network's gossip rule.
 """
 
 import dataclasses
@@ -17,14 +17,14 @@ from p2pfed.config import NetworkConfig, NodeConfig
 from p2pfed.core.membership import MembershipSettings
 from p2pfed.core.messages import Role
 from p2pfed.core.peer import PeerSettings
-from p2pfed.errors import ConfigError, ExitCode, LocalError
+from p2pfed.errors import ConfigError, ExitCode, LearnerError, LocalError
 from p2pfed.net.address import parse_address
 from p2pfed.net.identity import load_or_create_identity
 from p2pfed.net.interfaces import probe_port
 from p2pfed.net.libp2p import Libp2pTransport
-from p2pfed.ports import Learner
+from p2pfed.ports import Learner, Mixer, PeerId
 from p2pfed.runtime import Log, Runtime, bootstrap_peers, default_home
-from p2pfed.store import open_home
+from p2pfed.store import Home, open_home
 
 T = TypeVar("T")
 
@@ -54,8 +54,8 @@ def prepare_environment(
         environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
-def build_learner(network: NetworkConfig, config: NodeConfig, log: Log) -> Learner:
-    """LoRA on the network's base model and this device's data. Imports torch."""
+def build_learner(network: NetworkConfig, config: NodeConfig, log: Log) -> tuple[Learner, int]:
+    """LoRA on the network's base model and this device's data, and how many rows of it. Imports torch."""
     if not config.data:
         raise ConfigError("a node needs data: give --data PATH, or data = in node.toml")
     prepare_environment(network, config.threads)
@@ -77,8 +77,16 @@ def build_learner(network: NetworkConfig, config: NodeConfig, log: Log) -> Learn
     if tokenised.rejected:
         line, reason = tokenised.rejected[0]
         log("rows-left-out", {"rows": len(tokenised.rejected), "first": f"line {line}: {reason}"})
-    log("model-loaded", {"examples": len(tokenised.examples), "adapter_bytes": learner.adapter_bytes()})
-    return learner
+    rows = len(tokenised.examples)
+    log("model-loaded", {"rows": rows, "adapter_values": sum(array.size for array in learner.start().values())})
+    return learner, rows
+
+
+def build_mixer(learner: Learner, network: NetworkConfig) -> Mixer:
+    """The network's gossip rule around a learner."""
+    from p2pfed.mixer import AdapterMixer  # numpy: a bootstrap peer, which shares the API with this, does without
+
+    return AdapterMixer(learner, network.gossip)
 
 
 async def run_node(
@@ -86,14 +94,18 @@ async def run_node(
     config: NodeConfig,
     log: Log,
     learner: Learner | None = None,
+    rows: int = 0,
     on_runtime: Callable[[Runtime], None] = lambda _: None,
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Run until stopped. Raises P2pfedError; leaves identity, checkpoint and peers in the home folder.
 
+    `rows`: of data behind `learner`, needed where the network weighs by examples.
     Cheap checks come before the model is loaded. Cancelling during that leaves the loading thread behind.
     """
     bootstrap_peers(network, config)
+    if learner is not None and rows < 1 and network.gossip.weighting == "examples":
+        raise ConfigError('gossip.weighting is "examples": say how many rows of data are behind the learner')
     for text in config.listen:
         address = parse_address(text)
         if not address.kind.startswith("dns"):  # refused by the transport, with the reason
@@ -102,27 +114,63 @@ async def run_node(
         identity = load_or_create_identity(home.path / "identity.key")
         config = dataclasses.replace(config, home=str(home.path))
         transport = Libp2pTransport(identity, config.listen)
-        if learner is None:
-            try:
-                learner = await _in_thread(build_learner, network, config, log)
-            except trio.Cancelled:
-                log("stopped", {"kept": f"everything as it was before in {home.path}: the model was still loading"})
-                raise
-        restored = home.load_checkpoint()
-        if restored is not None:
-            for sentence in restored.skipped:
-                log("checkpoint-skipped", {"problem": sentence})
-            await _in_thread(learner.load, restored.payload)
-            log("restored", {"steps": restored.steps})
-        settings = PeerSettings(
-            steps_between_swaps=network.gossip.steps_between_swaps,
-            steps_max=config.steps_max,
-            swap_interval_s=network.gossip.swap_interval_s,
-            membership=MembershipSettings(config.neighbours_max, config.neighbours_max * LINKS_PER_NEIGHBOUR),
-        )
-        runtime = Runtime(Role.NODE, network, config, settings, home, transport, learner, log)
+        _check_member(network, transport.peer)
+        try:
+            if learner is None:
+                learner, rows = await _in_thread(build_learner, network, config, log)
+            mixer = await _in_thread(build_mixer, learner, network)
+        except trio.Cancelled:
+            log("stopped", {"kept": f"everything as it was before in {home.path}: the model was still loading"})
+            raise
+        await _restore(mixer, home, log)
+        settings = settings_of(network, config, rows)
+        runtime = Runtime(Role.NODE, network, config, settings, home, transport, mixer, log)
         on_runtime(runtime)
         await runtime.run(on_ready=on_ready)
+
+
+def settings_of(network: NetworkConfig, config: NodeConfig, rows: int) -> PeerSettings:
+    """What the machine needs to know of both files. `rows` of data count where the network weighs by them."""
+    gossip = network.gossip
+    # The schedule of a fixed membership names each other member in turn: there must be a link to each.
+    neighbours = max(config.neighbours_max, len(gossip.members) - 1)
+    return PeerSettings(
+        steps_between_swaps=gossip.steps_between_swaps,
+        steps_max=config.steps_max,
+        swap_interval_s=gossip.swap_interval_s,
+        weight=rows if gossip.weighting == "examples" else 1,
+        members=tuple(PeerId(member) for member in gossip.members),
+        schedule_seed=network.network_id,
+        swap_day_bytes=config.swap_day_bytes,
+        link_day_bytes=config.link_day_bytes,
+        membership=MembershipSettings(neighbours, neighbours * LINKS_PER_NEIGHBOUR),
+    )
+
+
+def _check_member(network: NetworkConfig, peer: PeerId) -> None:
+    if network.gossip.members and peer not in network.gossip.members:
+        raise ConfigError(
+            f"this node is {peer}, which is none of the {len(network.gossip.members)} of gossip.members in the "
+            "network file: nobody would swap with it"
+        )
+
+
+async def _restore(mixer: Mixer, home: Home, log: Log) -> None:
+    """Go on from the newest whole checkpoint, where there is one."""
+    restored = home.load_checkpoint()
+    if restored is None:
+        return
+    for sentence in restored.skipped:
+        log("checkpoint-skipped", {"problem": sentence})
+    try:
+        await _in_thread(mixer.load, restored.payload)
+    except LearnerError as error:
+        raise LocalError(
+            f"the checkpoint of step {restored.steps} in {home.path} cannot be used by this version of p2pfed and "
+            f"network file: {error}; take another --home, or delete its checkpoint-* files to train anew",
+            ExitCode.CHECKPOINT,
+        ) from error
+    log("restored", {"steps": restored.steps})
 
 
 async def _in_thread(function: Callable[..., T], *arguments: object) -> T:

@@ -1,13 +1,21 @@
-"""What the core's interpreters need from the outside, as Protocols: a network, a learner.
+"""What the core's interpreters need from the outside, as Protocols: a network, a learner, a mixer.
 
 Implementations: `net.libp2p.Libp2pTransport` and `net.memory.MemoryTransport` (one test suite for
-both); `train.learner.LoraLearner`, `sim.learner.ToyLearner`, or a user's own.
+both); `train.learner.LoraLearner` or a user's own; `mixer.AdapterMixer` around any learner, and toys in `sim`.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import NewType, Protocol
+from enum import StrEnum
+from typing import TYPE_CHECKING, NewType, Protocol, TypeAlias
+
+if TYPE_CHECKING:  # a bootstrap peer does without numpy
+    import numpy
+    import numpy.typing
+
+    Values: TypeAlias = Mapping[str, numpy.typing.NDArray[numpy.float32]]
+    """Named float32 tensors of an adapter, in any order."""
 
 PeerId = NewType("PeerId", str)
 """A libp2p peer id in base58 text form ("12D3Koo..."): the hash of the public key."""
@@ -71,6 +79,15 @@ class Transport(Protocol):
         """Close every connection to that peer; never raises."""
 
 
+class Encoding(StrEnum):
+    """How adapter values travel, coarsest first. The integer ones hold the difference to the shared start values."""
+
+    INT4 = "int4"
+    INT8 = "int8"
+    FLOAT16 = "float16"
+    FLOAT32 = "float32"
+
+
 @dataclass(frozen=True, slots=True)
 class StepReport:
     """One local optimizer step."""
@@ -86,6 +103,8 @@ class Progress:
 
     steps: int
     examples: int
+    mixes: int = 0
+    """Swaps mixed into the adapter; an adopted adapter brings its own count. A learner leaves it 0, a mixer counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,40 +112,88 @@ class MixReport:
     """What a mix did. Distances are L2 norms over all adapter values."""
 
     distance: float
-    """Between own adapter before the mix and the peer's."""
+    """Between the two versions that were exchanged."""
     norm: float
-    """Of own adapter's difference to the shared initial factors, after the mix."""
+    """Of the own adapter's difference to the shared start values, after the mix."""
+    kept: float = 1.0
+    """Share of the difference that clipping left: 1.0 where it was short enough."""
 
 
 class Learner(Protocol):
-    """Owns the adapter. Called from one worker thread at a time, never concurrently.
+    """Trains an adapter. Called from one worker thread at a time, never concurrently.
 
-    The adapter travels as bytes (`wire.tensors` layout); all nodes of a network start from equal bytes.
+    Knows nothing of peers, bytes or encodings: `mixer.AdapterMixer` does that for any learner.
     """
 
     def progress(self) -> Progress:
         """Local steps and examples so far, restored by `load`."""
 
     def fingerprint(self) -> Mapping[str, str]:
-        """What must be equal among peers and is not in the network file: base and tokenizer digests, shapes."""
-
-    def adapter_bytes(self) -> int:
-        """Exact size of `export()`; a peer's version of another size is refused before any part is fetched."""
+        """What must be equal among peers and is not in the network file, such as digests of base and tokenizer."""
 
     def step(self) -> StepReport:
         """One optimizer step. Raises LearnerError."""
 
-    def export(self) -> bytes:
-        """The current adapter in wire form."""
+    def start(self) -> "Values":
+        """The values all nodes of the network start from; always the same names and shapes as `values`."""
 
-    def admit(self, payload: bytes) -> None:
-        """Check a peer's bytes: names, shapes, dtypes, finiteness. Raises RemoteError with the defect."""
+    def values(self) -> "Values":
+        """A copy of the adapter's current values."""
 
-    def mix(self, payload: bytes, weight: float) -> MixReport:
-        """adapter <- adapter + weight * (payload - adapter); `payload` has been admitted."""
+    def move(self, by: "Values") -> None:
+        """adapter += by. Optimizer moments stay as they are."""
 
     def save(self) -> bytes:
         """Everything needed to go on after a crash: adapter, optimizer moments, data cursor, step count."""
 
     def load(self, checkpoint: bytes) -> None:
         """Restore what `save` gave. Raises LearnerError when it does not fit this model."""
+
+
+class Momentum(Protocol):
+    """What a Learner offers besides, where `gossip.momentum` is not "local". Names as in `values`."""
+
+    def first_moment(self) -> "Values":
+        """A copy of the optimizer's first moment; zeros before the first step."""
+
+    def move_first_moment(self, by: "Values") -> None:
+        """first moment += by."""
+
+    def steer(self, moved: "Values") -> None:
+        """Quasi-global momentum (arXiv 2102.04761): blend the first moment with what the adapter really moved
+        (`values` now minus then, mixes included) over the local steps since the last `steer`."""
+
+
+class Mixer(Protocol):
+    """A learner with the gossip rule around it, as the interpreters of the core use it. One thread at a time,
+    but `admit`, which needs no model and may run beside a step."""
+
+    def progress(self) -> Progress:
+        """Steps, examples and mixes so far, restored by `load`."""
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """The learner's, with digests of names, shapes and start values."""
+
+    def payload_bytes(self, encoding: Encoding) -> int:
+        """Exact size of `export(encoding)`; a peer's version of another size is refused before any part is fetched."""
+
+    def step(self) -> StepReport:
+        """One optimizer step. Raises LearnerError."""
+
+    def export(self, encoding: Encoding) -> bytes:
+        """The current adapter in wire form. Raises LearnerError where it holds a value that is not finite."""
+
+    def admit(self, payload: bytes, encoding: Encoding) -> None:
+        """Check a peer's bytes: names, shapes, dtypes, finiteness. Raises RemoteError with the defect."""
+
+    def mix(self, own: bytes, theirs: bytes, encoding: Encoding, weight: float) -> MixReport:
+        """adapter += weight * clip(theirs - own), both as they were sent; `theirs` has been admitted."""
+
+    def adopt(self, theirs: bytes, encoding: Encoding, mixes: int) -> MixReport:
+        """adapter <- theirs, with its count of mixes: what a node that was away does before it mixes."""
+
+    def save(self) -> bytes:
+        """The learner's checkpoint and what the rule needs besides."""
+
+    def load(self, checkpoint: bytes) -> None:
+        """Restore what `save` gave. Raises LearnerError when it does not fit."""

@@ -4,6 +4,7 @@
 enter the program here and there, and nowhere below.
 """
 
+import dataclasses
 import os
 import random
 import secrets
@@ -22,11 +23,12 @@ from p2pfed.control import Handler, serve_control, socket_path
 from p2pfed.core.events import Event, FoundBy, PeerFound, Report, Started, StopAsked
 from p2pfed.core.messages import PROTOCOL_VERSION, Hello, PeerRecord, Role
 from p2pfed.core.peer import PeerSettings, PeerState
+from p2pfed.core.view import PeerEntry
 from p2pfed.errors import P2pfedError
 from p2pfed.journal import Journal
 from p2pfed.net.address import parse_bootstrap
 from p2pfed.net.driver import Driver
-from p2pfed.ports import Learner, PeerId, Transport
+from p2pfed.ports import Encoding, Mixer, PeerId, Transport
 from p2pfed.store import Home
 
 JOURNAL_NAME = "events.jsonl"
@@ -34,6 +36,8 @@ NOTICES_MAX = 8
 """Sentences kept for `status`: what an operator should act on, newest last."""
 CLOCK_SKEW_MAX_S = 3600.0
 """A neighbour's clock further off than this is worth a sentence."""
+FIGURES_INTERVAL_S = 60.0
+"""Between two entries of the event log with the network-wide figures: 1,440 a day."""
 
 Log = Callable[[str, Mapping[str, object]], None]
 
@@ -49,6 +53,30 @@ class Notices:
             self.sentences.append(sentence)
 
 
+@dataclass(slots=True)
+class SwapTotals:
+    """What `core.statistics` does not tell apart, summed over the event log's entries of this run."""
+
+    declined: dict[str, int] = field(default_factory=dict)
+    """By reason."""
+    mixed: int = 0
+    kept_sum: float = 0.0
+
+    def add(self, report: Report) -> None:
+        match report.kind:
+            case "swap-declined":
+                reason = str(report.fields["reason"])
+                self.declined[reason] = self.declined.get(reason, 0) + 1
+            case "mixed":
+                self.mixed += 1
+                self.kept_sum += float(report.fields["kept"] or 0.0)
+
+    @property
+    def kept(self) -> float | None:
+        """Mean share of neighbours' differences that clipping left; None before the first mix."""
+        return self.kept_sum / self.mixed if self.mixed else None
+
+
 class Runtime:
     """One peer from start to stop. `run` returns after a clean stop; its errors are P2pfedError."""
 
@@ -60,7 +88,7 @@ class Runtime:
         settings: PeerSettings,
         home: Home,
         transport: Transport,
-        learner: Learner | None,
+        mixer: Mixer | None,
         log: Log,
     ) -> None:
         self.role = role
@@ -69,8 +97,7 @@ class Runtime:
         self.home = home
         self.transport = transport
         self.notices = Notices()
-        self._settings = settings
-        self._learner = learner
+        self._totals = SwapTotals()
         self._log = log
         self._journal = Journal(home.path / JOURNAL_NAME)
         self._started_at = time.monotonic()
@@ -80,8 +107,9 @@ class Runtime:
             version=PROTOCOL_VERSION,
             network_id=network.network_id,
             network=network.fields(),
-            fingerprint=tuple(sorted(learner.fingerprint().items())) if learner is not None else (),
+            fingerprint=tuple(sorted(mixer.fingerprint().items())) if mixer is not None else (),
             role=role,
+            encoding=encoding_of(network, config),
             instance=self._rng.getrandbits(53),
             name=self.name,
             addresses=(),
@@ -95,8 +123,8 @@ class Runtime:
             on_remember=self._on_remember,
             wall_clock=time.time,
         )
-        if learner is not None:
-            self.driver.attach(learner, home.save_checkpoint, config.checkpoint_interval_s)
+        if mixer is not None:
+            self.driver.attach(mixer, self.hello.encoding, home.save_checkpoint, config.checkpoint_interval_s)
         self._bootstrap = bootstrap_peers(network, config)
         self._stop_reason: str | None = None
         self._stop_asked = trio.Event()
@@ -113,6 +141,8 @@ class Runtime:
                 if self.config.mdns:
                     nursery.start_soon(self._browse)
                 nursery.start_soon(self._pass_on_stop)
+                if self.role is Role.NODE:
+                    nursery.start_soon(self._tell_figures)
                 self._log(
                     "started",
                     {
@@ -141,7 +171,7 @@ class Runtime:
         """What `p2pfed node status` shows: plain values only."""
         state, worker = self.state, self.driver.worker
         neighbours = state.membership.neighbours()
-        distance, norm = state.statistics.consensus_distance(), state.statistics.norm
+        progress = worker.mixer.progress() if worker is not None else None
         return {
             "version": __version__,
             "name": self.name,
@@ -154,15 +184,16 @@ class Runtime:
             "uptime_s": round(time.monotonic() - self._started_at, 1),
             "doing": self._doing(len(neighbours)),
             "training_over": state.training_over,
-            "steps": worker.learner.progress().steps if worker is not None else None,
-            "examples": worker.learner.progress().examples if worker is not None else None,
+            "steps": progress.steps if progress is not None else None,
+            "examples": progress.examples if progress is not None else None,
+            "mixes": progress.mixes if progress is not None else None,
             "loss": worker.loss if worker is not None else None,
             "neighbours": len(neighbours),
             "linked": len(state.membership.view.linked()),
             "known": len(state.membership.view),
-            "swaps": state.statistics.as_fields(),
-            "consensus_distance": distance,
-            "consensus_distance_relative": distance / norm if distance is not None and norm else None,
+            "encoding": self.hello.encoding.value,
+            "swaps": {**state.statistics.as_fields(), "declined_by": self._totals.declined, "kept": self._totals.kept},
+            "estimate": self._figures(),
             "bytes_sent": self.driver.bytes_sent,
             "bytes_received": self.driver.bytes_received,
             "notices": list(self.notices.sentences),
@@ -181,6 +212,7 @@ class Runtime:
                     "name": entry.name,
                     "role": entry.role.value if entry.role is not None else None,
                     "linked": entry.link is not None,
+                    "encoding": self._link_encoding(entry),
                     "address": session.link.address if session is not None else next(iter(entry.addresses), None),
                     "found_by": entry.found_by.value,
                     "heard_s_ago": round(now - entry.heard_at, 1) if entry.linked_at is not None else None,
@@ -191,6 +223,17 @@ class Runtime:
                 }
             )
         return rows
+
+    def _link_encoding(self, entry: PeerEntry) -> str | None:
+        """None where nothing is swapped: no link, or one of the two is no node."""
+        if entry.link is None or self.role is not Role.NODE or entry.role is not Role.NODE:
+            return None
+        return self.state.link_encoding(entry.peer).value
+
+    def _figures(self) -> dict[str, float | None] | None:
+        """The whole network as this node estimates it; None before its first swap."""
+        figures = self.state.estimate.figures()
+        return dataclasses.asdict(figures) if figures is not None else None
 
     def _first_events(self) -> list[Event]:
         found = [PeerFound(peer, (address,), FoundBy.BOOTSTRAP) for peer, address in self._bootstrap]
@@ -231,6 +274,12 @@ class Runtime:
 
         return {"status": status, "peers": peers, "stop": stop}
 
+    async def _tell_figures(self) -> None:
+        while True:
+            await trio.sleep(FIGURES_INTERVAL_S)
+            if figures := self._figures():
+                self._on_report(Report("network", {**figures}))
+
     async def _browse(self) -> None:
         from p2pfed.net.discovery import Announcement, MdnsDiscovery  # zeroconf, only where it is used
 
@@ -253,6 +302,7 @@ class Runtime:
     def _on_report(self, report: Report) -> None:
         self._journal.write(report.kind, report.fields, time.time())
         self._log(report.kind, report.fields)
+        self._totals.add(report)
         fields = report.fields
         match report.kind:
             case "identity-in-use":
@@ -266,6 +316,12 @@ class Runtime:
                 self.notices.add(f"Refused {fields['peer']}: {fields['difference']}.")
             case "neighbour-linked" if abs(float(fields["clock_skew_s"] or 0.0)) > CLOCK_SKEW_MAX_S:
                 self.notices.add(f"The clock of {fields['name']} differs from ours by {fields['clock_skew_s']} s.")
+
+
+def encoding_of(network: NetworkConfig, config: NodeConfig) -> Encoding:
+    """The coarser one of the network's and the device's."""
+    coarsest_first = tuple(Encoding)
+    return min(Encoding(network.gossip.encoding), Encoding(config.encoding or "float32"), key=coarsest_first.index)
 
 
 def bootstrap_peers(network: NetworkConfig, config: NodeConfig) -> list[tuple[PeerId, str]]:

@@ -2,64 +2,70 @@
 
 import struct
 from collections.abc import Mapping
+from typing import Any
 
 import numpy
 
+from p2pfed.config import GossipConfig
 from p2pfed.errors import LearnerError
-from p2pfed.ports import MixReport, Progress, StepReport
-from p2pfed.wire.tensors import expected_size, pack_tensors, unpack_tensors
+from p2pfed.mixer import AdapterMixer
+from p2pfed.ports import Encoding, Progress, StepReport
 
 
 class VectorLearner:
-    """A vector that each step pulls towards `target`; `rate` 0 leaves training out."""
+    """A vector that each step pulls towards `target`; `rate` 0 leaves training out.
+
+    It begins at `start`, as if it had learnt that far from the zeros all share.
+    """
 
     def __init__(self, target: float, size: int = 64, rate: float = 0.1, start: float = 0.0) -> None:
-        self.values = numpy.full(size, start, numpy.float32)
+        self.vector = numpy.full(size, start, numpy.float32)
         self.target = target
         self.rate = rate
         self.steps = 0
-        self._expected = {"vector": ("F32", (size,))}
 
     def progress(self) -> Progress:
         return Progress(self.steps, 2 * self.steps)
 
     def fingerprint(self) -> Mapping[str, str]:
-        return {"base": "vector", "shapes": str(self.values.size)}
-
-    def adapter_bytes(self) -> int:
-        return expected_size(self._expected)
+        return {"base": "vector"}
 
     def step(self) -> StepReport:
-        self.values += numpy.float32(self.rate) * (numpy.float32(self.target) - self.values)
+        self.vector += numpy.float32(self.rate) * (numpy.float32(self.target) - self.vector)
         self.steps += 1
-        return StepReport(float(abs(self.values - self.target).mean()), 2, 20)
+        return StepReport(float(abs(self.vector - self.target).mean()), 2, 20)
 
-    def export(self) -> bytes:
-        return pack_tensors({"vector": self.values})
+    def start(self) -> Mapping[str, numpy.ndarray]:
+        return {"vector": numpy.zeros_like(self.vector)}
 
-    def admit(self, payload: bytes) -> None:
-        unpack_tensors(payload, self._expected)
+    def values(self) -> Mapping[str, numpy.ndarray]:
+        return {"vector": self.vector.copy()}
 
-    def mix(self, payload: bytes, weight: float) -> MixReport:
-        theirs = unpack_tensors(payload, self._expected)["vector"]
-        distance = float(numpy.linalg.norm(theirs - self.values))
-        self.values = self.values + numpy.float32(weight) * (theirs - self.values)
-        return MixReport(distance, float(numpy.linalg.norm(self.values)))
+    def move(self, by: Mapping[str, numpy.ndarray]) -> None:
+        self.vector += by["vector"]
 
     def save(self) -> bytes:
-        return struct.pack(">Q", self.steps) + self.values.tobytes()
+        return struct.pack(">Q", self.steps) + self.vector.tobytes()
 
     def load(self, checkpoint: bytes) -> None:
-        if len(checkpoint) != 8 + self.values.nbytes:
-            raise LearnerError(f"checkpoint of {len(checkpoint)} bytes, not {8 + self.values.nbytes}")
+        if len(checkpoint) != 8 + self.vector.nbytes:
+            raise LearnerError(f"checkpoint of {len(checkpoint)} bytes, not {8 + self.vector.nbytes}")
         (self.steps,) = struct.unpack(">Q", checkpoint[:8])
-        self.values = numpy.frombuffer(checkpoint[8:], numpy.float32).copy()
+        self.vector = numpy.frombuffer(checkpoint[8:], numpy.float32).copy()
 
 
-class LyingLearner(VectorLearner):
-    """Publishes values that are not finite, as a broken or hostile peer would."""
+class LyingMixer(AdapterMixer):
+    """Publishes values or scales that are not finite, as a broken or hostile peer would."""
 
-    def export(self) -> bytes:
-        payload = bytearray(super().export())
-        payload[-4:] = struct.pack("<f", float("nan"))
+    def export(self, encoding: Encoding) -> bytes:
+        payload = bytearray(super().export(encoding))
+        data = 8 + int.from_bytes(payload[:8], "little")
+        payload[data : data + 4] = b"\xff" * 4
         return bytes(payload)
+
+
+def vector_mixer(
+    target: float = 0.0, size: int = 64, rate: float = 0.1, start: float = 0.0, **gossip: Any
+) -> AdapterMixer:
+    """A VectorLearner in its mixer; keyword arguments are GossipConfig's."""
+    return AdapterMixer(VectorLearner(target, size, rate, start), GossipConfig(**gossip))

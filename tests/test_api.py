@@ -7,12 +7,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from p2pfed import api
 from p2pfed.errors import ConfigError, ExitCode, LearnerError, LocalError
+from p2pfed.net.identity import load_or_create_identity
+from p2pfed.store import open_home
 from tests.fakes import VectorLearner
 
 LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)
@@ -46,8 +49,12 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 @pytest.mark.slow
 def test_two_nodes_meet_through_a_bootstrap_peer_and_average(
-    network: api.NetworkConfig, config: Callable[..., api.NodeConfig], tmp_path: Path
+    network: api.NetworkConfig,
+    config: Callable[..., api.NodeConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("p2pfed.runtime.FIGURES_INTERVAL_S", 0.1)
     with api.Bootstrap(network, config("introducer")) as introducer:
         learners = VectorLearner(1.0, rate=0.0, start=1.0), VectorLearner(-1.0, rate=0.0, start=-1.0)
         nodes = [
@@ -57,10 +64,15 @@ def test_two_nodes_meet_through_a_bootstrap_peer_and_average(
         with nodes[0] as one, nodes[1] as two:
             wait_for(lambda: one.status()["swaps"]["finished"] > 0 and two.status()["swaps"]["finished"] > 0)
             assert {row["name"] for row in one.peers()} >= {"two"}
-            assert introducer.status()["role"] == "bootstrap"
+            assert introducer.status()["role"] == "bootstrap" and introducer.status()["estimate"] is None
+            status = one.status()
+            assert status["encoding"] == "int4" and status["mixes"] >= 1 and status["swaps"]["kept"] == 1.0
+            wait_for(lambda: any(event.kind == "network" for event in api.events_of(tmp_path / "one")))
+            wait_for(lambda: 1.0 <= one.status()["estimate"]["size"] <= 2.0)
+            assert [row["encoding"] for row in one.peers() if row["name"] == "two"] == ["int4"]
             assert api.status_of(tmp_path / "one")["name"] == "one"
             assert api.peers_of(tmp_path / "one")
-    assert abs(float(learners[0].values[0])) < 1.0 and abs(float(learners[1].values[0])) < 1.0
+    assert abs(float(learners[0].vector[0])) < 1.0 and abs(float(learners[1].vector[0])) < 1.0
     assert {"neighbour-linked", "mixed", "stopping"} <= {event.kind for event in api.events_of(tmp_path / "one")}
     assert list((tmp_path / "one").glob("checkpoint-*"))
 
@@ -125,6 +137,39 @@ def test_asking_one_that_does_not_run(network: api.NetworkConfig, config: Callab
     node.stop()
     with pytest.raises(LocalError, match="runs once"):
         node.run()
+
+
+def test_a_checkpoint_of_an_earlier_form_is_a_sentence(
+    network: api.NetworkConfig, config: Callable[..., api.NodeConfig], tmp_path: Path
+) -> None:
+    with open_home(tmp_path / "one") as home:
+        home.save_checkpoint(12, bytes(8) + VectorLearner(1.0).vector.tobytes())
+    with pytest.raises(LocalError, match=r"checkpoint of step 12 in .* cannot be used .*take another --home") as caught:
+        api.Node(network, config("one"), VectorLearner(1.0)).start()
+    assert caught.value.exit_code is ExitCode.CHECKPOINT
+    assert list((tmp_path / "one").glob("checkpoint-*")), "nothing is thrown away"
+
+
+def test_a_network_that_weighs_by_examples_must_know_them(
+    network: api.NetworkConfig, config: Callable[..., api.NodeConfig]
+) -> None:
+    weighing = replace(network, gossip=replace(network.gossip, weighting="examples"))
+    with pytest.raises(ConfigError, match="how many rows"):
+        api.Node(weighing, config("one"), VectorLearner(1.0)).start()
+    with api.Node(weighing, config("one"), VectorLearner(1.0), rows=7) as node:
+        assert node.status()["name"] == "one"
+
+
+def test_who_is_no_member_of_a_fixed_membership_is_told(
+    network: api.NetworkConfig, config: Callable[..., api.NodeConfig], tmp_path: Path
+) -> None:
+    with open_home(tmp_path / "one") as home:
+        own = load_or_create_identity(home.path / "identity.key").peer_id
+    fixed = replace(network, gossip=replace(network.gossip, members=(own,)))
+    with api.Node(fixed, config("one"), VectorLearner(1.0)) as node:
+        assert node.status()["peer"] == own
+    with pytest.raises(ConfigError, match=r"none of the 1 of gossip\.members"):
+        api.Node(fixed, config("two"), VectorLearner(1.0)).start()
 
 
 def test_create_network_checks_values() -> None:

@@ -50,4 +50,4 @@ def test_watch(tmp_path: Path) -> None:
     with api.Node(api.create_network("trial", "./none"), config, VectorLearner(1.0)):
         assert "one: training" in run("examples/watch.py", tmp_path / "one")
     out = run("examples/watch.py", tmp_path / "one")
-    assert "no node is running" in out and "1 trained" in out
+    assert "no node is running" in out and "2 trained" in out

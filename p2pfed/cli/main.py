@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from p2pfed import __version__
-from p2pfed.cli import bootstrap, data, demo, doctor, identity, network, node, snapshot
+from p2pfed.cli import bootstrap, data, demo, doctor, identity, network, node, simulate, snapshot
 from p2pfed.errors import ExitCode, P2pfedError
 
 DEBUG_VARIABLE = "P2PFED_DEBUG"
@@ -54,6 +54,7 @@ def _application() -> typer.Typer:
         _unwrap_help(group)
     app.command("doctor")(doctor.doctor)
     app.command("demo")(demo.demo)
+    app.command("simulate")(simulate.simulate)
     _unwrap_help(app)
     return app
 

@@ -42,7 +42,13 @@ def create(
     seed: Annotated[int | None, typer.Option(help="Draws the initial factors, equal on every node.")] = None,
     prompt: Annotated[str | None, typer.Option(metavar="TEMPLATE", help="Template id of the training text.")] = None,
     steps_between_swaps: Annotated[
-        int | None, typer.Option(help="Local steps between two swaps a node initiates.")
+        int | None, typer.Option(help="Local steps a node makes for each swap it takes part in.")
+    ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORM", help="How adapter values travel: int4, int8, float16 or float32. Default: the preset's."
+        ),
     ] = None,
     output: FormatOption = Format.TEXT,
 ) -> None:
@@ -67,17 +73,10 @@ def create(
         seed=seed,
         prompt=prompt,
         steps_between_swaps=steps_between_swaps,
+        encoding=encoding,
     )
-    text = dump_network(network)
     path = out / f"{name}.toml"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise ConfigError(f"{path} exists and is not overwritten; choose another folder with --out DIR") from None
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
+    _write_new(path, dump_network(network))
     described = {"file": str(path), "name": name, "network_id": network.network_id}
     show(described, output, lambda _: _created(network, path))
 
@@ -85,8 +84,6 @@ def create(
 @app.command("show")
 def show_file(file: NetworkFile, output: FormatOption = Format.TEXT) -> None:
     """Check a network file and print its id and every value."""
-    import json
-
     from p2pfed.config_file import load_network
 
     network = load_network(file)
@@ -94,9 +91,20 @@ def show_file(file: NetworkFile, output: FormatOption = Format.TEXT) -> None:
         "file": str(file),
         "network_id": network.network_id,
         "bootstrap": list(network.bootstrap),
-        "fields": {name: json.loads(value) for name, value in network.fields()},
+        "fields": network.values(),
     }
     show(described, output, lambda _: _shown(network))
+
+
+def _write_new(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise ConfigError(f"{path} exists and is not overwritten; choose another folder with --out DIR") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _created(network: "NetworkConfig", path: Path) -> str:
@@ -113,8 +121,13 @@ def _created(network: "NetworkConfig", path: Path) -> str:
 
 def _shown(network: "NetworkConfig") -> str:
     rows: dict[str, object] = {"network id": network.network_id}
-    rows |= {name: value.strip('"') or "(none)" for name, value in network.fields()}
+    rows |= {name: _plain(value) for name, value in network.values().items()}
     return pairs(
         rows
         | {"bootstrap": "\n".join(network.bootstrap) or "(none: peers are found on the LAN, or given by --bootstrap)"}
     )
+
+
+def _plain(value: object) -> str:
+    words = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return words or "(none)"

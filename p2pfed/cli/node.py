@@ -12,7 +12,7 @@ from p2pfed.errors import ConfigError, ExitCode, LocalError
 if TYPE_CHECKING:
     from p2pfed.config import NodeConfig
 
-SWAP_COUNTS = ("finished", "begun", "answered", "declined", "aborted", "half_done", "faults")
+SWAP_COUNTS = ("finished", "begun", "answered", "adopted", "aborted", "half_done", "faults")
 
 app = typer.Typer(no_args_is_help=True, help="Run a node on this device, or ask the one that runs.")
 
@@ -163,7 +163,6 @@ def in_use_explained(error: LocalError) -> LocalError:
 
 
 def render_status(status: dict[str, Any]) -> str:
-    swaps = status.get("swaps") or {}
     rows: dict[str, object] = {
         "name": status["name"],
         "doing": status["doing"],
@@ -174,9 +173,8 @@ def render_status(status: dict[str, Any]) -> str:
         rows |= {
             "steps": f"{status['steps']} ({status['examples']} examples)",
             "loss": number(status["loss"]),
-            "swaps": ", ".join(f"{swaps[name]} {name.replace('_', ' ')}" for name in SWAP_COUNTS if swaps.get(name))
-            or "none yet",
-            "consensus distance": _distance(status),
+            "swaps": _swaps(status),
+            "network-wide": estimate_words(status["estimate"]),
         }
     rows |= {
         "peers": f"{status['neighbours']} neighbours, {status['linked']} linked, {status['known']} known",
@@ -193,13 +191,14 @@ def render_peers(rows: list[dict[str, Any]]) -> str:
     if not rows:
         return "no peer is known yet"
     return columns(
-        ("NAME", "ROLE", "STATE", "FOUND BY", "UP", "DOWN", "ADDRESS", "PEER"),
+        ("NAME", "ROLE", "STATE", "FOUND BY", "FORM", "UP", "DOWN", "ADDRESS", "PEER"),
         [
             (
                 row["name"] or None,
                 row["role"],
                 _peer_state(row),
                 row["found_by"],
+                row["encoding"],
                 size(row["bytes_sent"]),
                 size(row["bytes_received"]),
                 row["address"],
@@ -216,12 +215,35 @@ def _peer_state(row: dict[str, Any]) -> str:
     return f"refused: {row['refusal']}" if row["refusal"] else "not linked"
 
 
-def _distance(status: dict[str, Any]) -> str:
-    if status["consensus_distance"] is None:
-        return "- (no swap yet)"
-    relative = status["consensus_distance_relative"]
-    share = f" ({relative:.1%} of what was learnt)" if relative is not None else ""
-    return number(status["consensus_distance"]) + share
+def _swaps(status: dict[str, Any]) -> str:
+    """`12 finished, 9 begun, 4 declined (1 budget, 3 busy); in int4; 31 mixes in the adapter, ...`"""
+    swaps = status["swaps"]
+    counts = [f"{swaps[name]} {name.replace('_', ' ')}" for name in SWAP_COUNTS if swaps[name]]
+    if swaps["declined"]:
+        # Where two offers crossed, one gives way: no neighbour said so, but it was not taken.
+        crossing = swaps["declined"] - sum(swaps["declined_by"].values())
+        reasons = sorted(swaps["declined_by"].items()) + ([("crossing", crossing)] if crossing > 0 else [])
+        counts.append(f"{swaps['declined']} declined ({', '.join(f'{count} {reason}' for reason, count in reasons)})")
+    parts = [", ".join(counts) or "none yet", f"in {status['encoding']}"]
+    if swaps["kept"] is not None:
+        parts.append(
+            f"{status['mixes']} mixes in the adapter, {100.0 * (1.0 - swaps['kept']):.0f} % of differences clipped"
+        )
+    return "; ".join(parts)
+
+
+def estimate_words(estimate: dict[str, Any] | None) -> str:
+    """The network-wide figures with their error: `12 nodes, give or take 3 %; mean loss 2.31; ...`"""
+    if estimate is None:
+        return "nothing known before the first swap"
+    if estimate["error"] >= 1.0:
+        return "not known yet: its error is still 100 %"
+    nodes = f"{estimate['size']:.0f} nodes, give or take {100.0 * estimate['error']:.0f} %"
+    loss = f"mean loss {number(estimate['loss'], 3)}"
+    relative = estimate["relative_distance"]
+    learnt = f" ({100.0 * relative:.1f} % of the way learnt)" if relative is not None else ""
+    distance = f"consensus distance {number(estimate['consensus_distance'], 3)}{learnt}"
+    return "; ".join((nodes, loss, f"{estimate['examples']:,.0f} examples", distance))
 
 
 def _words(value: object) -> str:

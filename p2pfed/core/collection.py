@@ -1,7 +1,8 @@
 """Collector: an observer that reads every reachable node's current version, one after the other.
 
-Never trains, never mixes into anybody. The interpreter's learner is a running mean: a Mix with weight w
+Never trains, never mixes into anybody. The interpreter's mixer is a running mean: a Mix with weight w
 moves it by w towards the payload, so with w = n_i / (n_1 + ... + n_i) it ends as the weighted mean.
+Versions are asked for in float32: the mean is of what the nodes hold, without an encoding's noise.
 """
 
 import random
@@ -25,6 +26,7 @@ from p2pfed.core.events import (
     Mixed,
     PeerFound,
     PeerRefused,
+    Published,
     Report,
     Retire,
     Send,
@@ -41,12 +43,14 @@ from p2pfed.core.messages import DeclineReason as Decline
 from p2pfed.core.messages import Hello, Part, PartMissing, SwapDecline, SwapOffer, Version, VersionAsk, VersionTold
 from p2pfed.core.transfer import Fetch
 from p2pfed.errors import RemoteError
-from p2pfed.ports import PeerId
+from p2pfed.ports import Encoding, PeerId
 
 ATTEMPTS_MAX = 3
 """Fetches of one node's version begun before it is listed as failed: its versions change while it trains."""
 STALL_S = 20.0
-"""A node that gives nothing for so long is put behind the others."""
+"""A node that gives no part for so long is put behind the others."""
+TOLD_S = 120.0
+"""The same for its version, which a node exports between two local steps; how long those take is a guess."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,8 @@ class CollectionSettings:
     deadline_s: float = 300.0
     size: int = 0
     """Bytes a version must have; 0: the first one collected decides."""
-    membership: MembershipSettings = field(default_factory=lambda: MembershipSettings(64, 128))
+    encoding: Encoding = Encoding.FLOAT32
+    membership: MembershipSettings = field(default_factory=lambda: MembershipSettings(64, 128, 1.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +137,7 @@ class Collector:
                 return self._on_timer(timer, now)
             case StopAsked():
                 return self._finish("stopped")
-            case Trained() | StepSkipped():
+            case Trained() | StepSkipped() | Published():
                 return []
 
     def _on_link_up(self, event: LinkUp, now: float) -> list[Effect]:
@@ -174,6 +179,8 @@ class Collector:
     def _on_told(self, link: LinkId, version: Version | None, now: float) -> list[Effect]:
         if version is None:
             return self._fail("has published nothing yet")
+        if version.encoding is not self._settings.encoding:
+            return self._fail(f"its version is in {version.encoding}, not in {self._settings.encoding}", final=True)
         if self._size and version.size != self._size:
             return self._fail(f"its version has {version.size} bytes, not {self._size}", final=True)
         self._size = version.size
@@ -200,14 +207,15 @@ class Collector:
         self.contributions.append(Contribution(peer, entry.name if entry else "", fetch.version, weight))
         self._current, self._fetch, self._mixing = None, None, True
         return [
-            Mix(len(self.contributions), digest, weight / self.total_weight),
+            Mix(len(self.contributions), b"", digest, weight / self.total_weight),
             Report("collected", {"peer": peer, "steps": fetch.version.steps, "examples": fetch.version.examples}),
         ]
 
     def _on_timer(self, timer: Timer, now: float) -> list[Effect]:
         effects: list[Effect] = []
-        if self._current is not None and now - self._progress_at > STALL_S:
-            effects += self._fail(f"gave nothing for {STALL_S:.0f} s")
+        stall_s = STALL_S if self._fetch is not None else TOLD_S
+        if self._current is not None and now - self._progress_at > stall_s:
+            effects += self._fail(f"gave nothing for {stall_s:.0f} s")
         return effects + (self.membership.maintain(now) if timer.kind is TimerKind.MAINTAIN else [])
 
     def _next(self, now: float) -> list[Effect]:
@@ -220,7 +228,7 @@ class Collector:
                 continue
             self._current, self._fetch, self._progress_at = entry.peer, None, now
             self._attempts[entry.peer] = self._attempts.get(entry.peer, 0) + 1
-            return [Send(entry.link, VersionAsk())]
+            return [Send(entry.link, VersionAsk(self._settings.encoding))]
         quiet_s = now - max(self._news_at, self._progress_at)
         settled = quiet_s >= self._settings.settle_s and (bool(self.contributions) or not self._dialling())
         if settled or now - self._started_at >= self._settings.deadline_s:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from p2pfed.core.messages import Hello, Message, PeerRecord, Version
-from p2pfed.ports import PeerId
+from p2pfed.ports import Encoding, PeerId
 
 LinkId = int
 
@@ -134,6 +134,14 @@ class Mixed:
     swap: int
     distance: float
     norm: float
+    kept: float
+    version: Version
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What Publish asked for: the adapter as it is, in another encoding than `Trained` and `Mixed` bring."""
+
     version: Version
 
 
@@ -159,6 +167,7 @@ Event = (
     | StepSkipped
     | Admitted
     | Mixed
+    | Published
     | TimerFired
     | StopAsked
 )
@@ -216,11 +225,24 @@ class Admit:
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """Apply between two local steps: adapter += weight * (payload - adapter); answer with Mixed."""
+    """Apply between two local steps: adapter += weight * clip(theirs - own), both as sent; answer with Mixed.
+
+    `own` names the own version that the partner was sent; empty where there is none (observers).
+    """
+
+    swap: int
+    own: bytes
+    digest: bytes
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Take the received version as the own adapter, with its count of mixes; answer with Mixed."""
 
     swap: int
     digest: bytes
-    weight: float
+    mixes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,9 +261,16 @@ class Retire:
 
 @dataclass(frozen=True, slots=True)
 class Train:
-    """Do `steps` local steps, publish; answer with Trained. 0 steps: publish what is there."""
+    """Do `steps` local steps, publish in the device's own encoding; answer with Trained. 0: publish what is there."""
 
     steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Export the current adapter in this encoding too; answer with Published."""
+
+    encoding: Encoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,9 +307,11 @@ Effect = (
     | KeepPart
     | Admit
     | Mix
+    | Adopt
     | Forget
     | Retire
     | Train
+    | Publish
     | SetTimer
     | Remember
     | Report

@@ -3,9 +3,13 @@
 At most one link a peer counts. When two peers dial each other at once, both sides keep the link
 that the smaller peer id opened; otherwise the newer link counts. A second link with another
 `instance` is a restart or a copied identity: the older link is probed, and an answer on it proves the copy.
+
+Upkeep happens when something can be due, not every second; `liveness` says when a link is pinged and given up.
 """
 
+import math
 import random
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from p2pfed.core.compatibility import difference
@@ -24,6 +28,7 @@ from p2pfed.core.events import (
     Timer,
     TimerKind,
 )
+from p2pfed.core.liveness import SILENCE_MAX_S, check_at, ping_due
 from p2pfed.core.messages import (
     PEERS_TOLD_MAX,
     Goodbye,
@@ -39,11 +44,8 @@ from p2pfed.core.messages import (
 from p2pfed.core.view import PeerEntry, View
 from p2pfed.ports import PeerId
 
-MAINTAIN_INTERVAL_S = 1.0
-PING_IDLE_S = 10.0
-"""Silence after which a link is pinged: a third of what is allowed, so two pings may be lost."""
-SILENCE_MAX_S = 35.0
-"""A link silent for so long is closed. Longer than one 256 KiB part at 64 kbit/s takes."""
+UPKEEP_INTERVAL_MIN_S = 1.0
+UPKEEP_INTERVAL_MAX_S = 30.0
 PEERS_ASK_INTERVAL_S = 30.0
 DIALS_AT_ONCE = 4
 CROSSING_S = 5.0
@@ -64,6 +66,7 @@ class MembershipSettings:
 
     neighbours_target: int = 8
     links_max: int = 32
+    interval_max_s: float = UPKEEP_INTERVAL_MAX_S  # less for owners that hang duties of their own on that timer
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,7 @@ class Membership:
         self._remembered_at = 0.0
         self._remembered: tuple[PeerRecord, ...] = ()
         self._reached_out_at = 0.0
+        self._upkeep_at = math.inf  # timers that fire before are stale
         self.identity_conflict: str | None = None
 
     def neighbours(self) -> list[PeerEntry]:
@@ -109,6 +113,7 @@ class Membership:
         return entry.link if entry is not None else None
 
     def start(self, now: float) -> list[Effect]:
+        self._upkeep_at = now
         return self.maintain(now)
 
     def on_found(self, event: PeerFound, now: float) -> list[Effect]:
@@ -117,13 +122,13 @@ class Membership:
                 return self._conflict(f"announced at {', '.join(event.addresses) or 'an unknown address'}")
             return []
         entry = self.view.found(event.peer, event.addresses, event.found_by)
-        return self._dial([entry], now) if entry is not None else []
+        return self._dial(lambda: [entry], now) if entry is not None else []
 
     def on_dial_failed(self, peer: PeerId, reason: str, now: float) -> list[Effect]:
         entry = self.view.get(peer)
         if entry is not None:
             self.view.failed(entry, reason, now)
-        return []
+        return self._soon(now)
 
     def on_refused(self, peer: PeerId, why: str, now: float) -> list[Effect]:
         entry = self.view.found(peer, (), FoundBy.INBOUND)
@@ -144,7 +149,8 @@ class Membership:
         entry = self.view.found(event.peer, event.hello.addresses, FoundBy.INBOUND)
         if entry is None:
             return [CloseLink(event.link, "view full")]
-        entry.dialling = False
+        if event.outbound:
+            entry.dialling = False  # a dial of ours under way answers by itself
         why = difference(self._own, event.hello)
         if why is not None:
             return [CloseLink(event.link, why), *self.on_refused(event.peer, why, now)]
@@ -162,7 +168,7 @@ class Membership:
         entry = self.view.get(peer) if peer is not None else None
         if entry is None or entry.link != link:
             return []
-        entry.link = None
+        self.view.unlink(entry)
         if now - (entry.linked_at or 0.0) < CROSSING_S:
             self.view.failed(entry, reason, now)  # a link that dies at once is no better than a failed dial
         else:
@@ -174,7 +180,7 @@ class Membership:
         waiting = self._rivals.pop(entry.peer, None)
         if waiting is not None:
             effects += self._adopt(entry, waiting.newer, now)
-        return effects
+        return effects + self._soon(now)
 
     def on_heard(self, link: LinkId, now: float) -> list[Effect]:
         """Any message proves its link alive; on a doubted link it proves a copied identity."""
@@ -183,7 +189,7 @@ class Membership:
         if entry is None:
             return []
         entry.heard_at = now
-        return self._copied(entry)
+        return self._copied(entry) if self._rivals else []
 
     def _copied(self, entry: PeerEntry) -> list[Effect]:
         """The doubted link is alive: two devices use this identity. Both are told, the newer has to go."""
@@ -210,7 +216,7 @@ class Membership:
                 return [Send(link, PeersTold(told))]
             case PeersTold(peers=peers):
                 entries = [self.view.found(record.peer, record.addresses, FoundBy.PEERS) for record in peers]
-                return self._dial([entry for entry in entries if entry is not None], now)
+                return self._dial(lambda: [entry for entry in entries if entry is not None], now)
             case Goodbye(reason=reason):
                 return self._goodbye(peer, link, reason, now)
             case IdentityInUse():
@@ -226,25 +232,51 @@ class Membership:
         return [CloseLink(link, "silent after a restart"), *self.on_link_down(link, "restarted", False, now)]
 
     def maintain(self, now: float) -> list[Effect]:
-        """The periodic duty: ping idle links, close silent ones, seek neighbours, remember peers."""
-        effects: list[Effect] = [SetTimer(Timer(TimerKind.MAINTAIN), now + MAINTAIN_INTERVAL_S)]
+        """The timer fired: upkeep, unless it was done earlier and the timer is stale."""
+        if now < self._upkeep_at:
+            return []
+        self._upkeep_at = -math.inf  # under way: what it does brings nothing forward
+        effects = self._check_links(now) + self._dial(self.view.entries, now) + self._reach_out(now)
+        if self._by_link and now - self._asked_peers_at >= PEERS_ASK_INTERVAL_S and self._seeking():
+            self._asked_peers_at = now
+            effects.append(Send(self._rng.choice(list(self._by_link)), PeersAsk(PEERS_TOLD_MAX)))
+        if now - self._remembered_at >= REMEMBER_INTERVAL_S:
+            effects += self._remember(now)
+        self._upkeep_at = math.inf
+        return effects + self._upkeep(self._next_due(now), now)
+
+    def _check_links(self, now: float) -> list[Effect]:
+        effects: list[Effect] = []
         for entry in self.view.linked():
             assert entry.link is not None
             if now - entry.heard_at > SILENCE_MAX_S:
                 effects.append(CloseLink(entry.link, f"silent for {SILENCE_MAX_S:.0f} s"))
                 effects += self.on_link_down(entry.link, "silent", False, now)
-            elif now - entry.heard_at > PING_IDLE_S:
+            elif ping_due(entry, now):
+                entry.pinged_at = now
                 effects.append(Send(entry.link, Ping(self._rng.getrandbits(32))))
-        effects += self._dial(self.view.entries(), now) + self._reach_out(now)
-        linked = self.view.linked()
-        if linked and self._seeking() and now - self._asked_peers_at >= PEERS_ASK_INTERVAL_S:
-            self._asked_peers_at = now
-            link = self._rng.choice(linked).link
-            assert link is not None
-            effects.append(Send(link, PeersAsk(PEERS_TOLD_MAX)))
-        if now - self._remembered_at >= REMEMBER_INTERVAL_S:
-            effects += self._remember(now)
         return effects
+
+    def _next_due(self, now: float) -> float:
+        """When upkeep will find something to do, if nothing happens before."""
+        due = min(map(check_at, self.view.linked()), default=math.inf)
+        if self._wants_dials():
+            if self._by_link:
+                due = min(due, self._asked_peers_at + PEERS_ASK_INTERVAL_S)
+            dials = (entry.dial_at for entry in self.view.entries() if entry.can_dial(math.inf))
+            due = min(due, min(dials, default=math.inf))
+        return min(due, now + self._settings.interval_max_s)
+
+    def _soon(self, now: float) -> list[Effect]:
+        """Something may be due before the next upkeep."""
+        return self._upkeep(now, now) if self._upkeep_at < math.inf else []
+
+    def _upkeep(self, at: float, now: float) -> list[Effect]:
+        at = max(at, now + UPKEEP_INTERVAL_MIN_S)
+        if at >= self._upkeep_at:
+            return []
+        self._upkeep_at = at
+        return [SetTimer(Timer(TimerKind.MAINTAIN), at)]
 
     def goodbyes(self, reason: str) -> list[Effect]:
         effects: list[Effect] = [Send(link, Goodbye(reason)) for link in self._by_link]
@@ -259,25 +291,31 @@ class Membership:
         return [Remember(worth)]
 
     def _seeking(self) -> bool:
-        return len(self.neighbours()) < self._settings.neighbours_target
+        return self.view.nodes_linked < self._settings.neighbours_target
 
-    def _dial(self, candidates: list[PeerEntry], now: float) -> list[Effect]:
-        """Dial due candidates while neighbours are wanting; one bootstrap peer is enough, and only when alone."""
-        entries = self.view.entries()
-        under_way = sum(entry.dialling for entry in entries)
-        room = self._settings.neighbours_target - len(self.neighbours()) - under_way
-        has_bootstrap = any(entry.link is not None and entry.role is Role.BOOTSTRAP for entry in entries)
-        due = [
-            entry
-            for entry in candidates
-            if entry.link is None and not entry.dialling and entry.addresses and entry.dial_at <= now
-        ]
+    def _has_bootstrap(self) -> bool:
+        return any(entry.role is Role.BOOTSTRAP for entry in self.view.linked())
+
+    def _wants_dials(self) -> bool:
+        """Neighbours are wanting, or a bootstrap peer, where one is known."""
+        if self._settings.neighbours_target == 0:
+            return False
+        return self._seeking() or (self.view.knows_bootstrap and not self._has_bootstrap())
+
+    def _dial(self, candidates: Callable[[], Iterable[PeerEntry]], now: float) -> list[Effect]:
+        """Dial due candidates while neighbours are wanting; one bootstrap peer is enough."""
+        if not self._wants_dials():
+            return []
+        under_way = sum(entry.dialling for entry in self.view.entries())
+        room = self._settings.neighbours_target - self.view.nodes_linked - under_way
+        has_bootstrap = self._has_bootstrap()
+        due = [entry for entry in candidates() if entry.can_dial(now)]
         self._rng.shuffle(due)
         effects: list[Effect] = []
         for entry in due:
             is_bootstrap = entry.found_by is FoundBy.BOOTSTRAP or entry.role is Role.BOOTSTRAP
             wanted = (not has_bootstrap) if is_bootstrap else room > 0
-            if not wanted or under_way >= DIALS_AT_ONCE or self._settings.neighbours_target == 0:
+            if not wanted or under_way >= DIALS_AT_ONCE:
                 continue
             entry.dialling = True
             under_way += 1
@@ -287,21 +325,13 @@ class Membership:
 
     def _reach_out(self, now: float) -> list[Effect]:
         """Content with its neighbours, a node still dials a peer it lost now and then: it may be behind a cut."""
+        if now - self._reached_out_at < REACH_OUT_INTERVAL_S:
+            return []
         target, links = self._settings.neighbours_target, len(self._by_link)
         if target == 0 or self._seeking() or links >= self._settings.links_max:
             return []
-        if now - self._reached_out_at < REACH_OUT_INTERVAL_S:
-            return []
         self._reached_out_at = now
-        lost = [
-            entry
-            for entry in self.view.entries()
-            if entry.link is None
-            and not entry.dialling
-            and entry.role is Role.NODE
-            and entry.addresses
-            and entry.dial_at <= now
-        ]
+        lost = [entry for entry in self.view.entries() if entry.role is Role.NODE and entry.can_dial(now)]
         if not lost:
             return []
         entry = self._rng.choice(lost)
@@ -309,8 +339,10 @@ class Membership:
         return [Dial(entry.peer, entry.addresses)]
 
     def _adopt(self, entry: PeerEntry, event: LinkUp, now: float) -> list[Effect]:
-        entry.link, entry.instance, entry.role = event.link, event.hello.instance, event.hello.role
+        self.view.link(entry, event.link, event.hello.role)
+        entry.instance = event.hello.instance
         entry.name, entry.refusal, entry.outbound = event.hello.name, None, event.outbound
+        entry.encoding = event.hello.encoding
         entry.linked_at = entry.heard_at = now
         self._by_link[event.link] = entry.peer
         fields: dict[str, str | int | float | bool | None] = {
@@ -322,7 +354,12 @@ class Membership:
             "clock_skew_s": round(event.clock_skew_s, 1),
         }
         remember = self._remember(now) if not self._remembered else []
-        return [Report("neighbour-linked", fields), Send(event.link, PeersAsk(PEERS_TOLD_MAX)), *remember]
+        asked: list[Effect] = [
+            Report("neighbour-linked", fields),
+            Send(event.link, PeersAsk(PEERS_TOLD_MAX)),
+            *remember,
+        ]
+        return asked + self._soon(now) if self._wants_dials() else asked
 
     def _second_link(self, entry: PeerEntry, event: LinkUp, now: float) -> list[Effect]:
         assert entry.link is not None
@@ -340,20 +377,20 @@ class Membership:
             return [*copied, CloseLink(event.link, "a link with this peer stands")]
         old = entry.link
         del self._by_link[old]
-        entry.link = None
+        self.view.unlink(entry)
         return [*copied, CloseLink(old, "replaced by a newer link"), *self._adopt(entry, event, now)]
 
     def _goodbye(self, peer: PeerId, link: LinkId, reason: str, now: float) -> list[Effect]:
         entry = self.view.get(peer)
         del self._by_link[link]
         if entry is not None:
-            entry.link = None
+            self.view.unlink(entry)
             entry.failures, entry.dial_at = 3, now + 8.0  # it said goodbye: no hurry
         effects: list[Effect] = [CloseLink(link, "goodbye"), Report("neighbour-left", {"peer": peer, "reason": reason})]
         waiting = self._rivals.pop(peer, None)
         if waiting is not None and entry is not None:
             effects += self._adopt(entry, waiting.newer, now)  # it is back already, as a new instance
-        return effects
+        return effects + self._soon(now)
 
     def _conflict(self, where: str) -> list[Effect]:
         """Somebody else runs with this identity: say so once per place."""

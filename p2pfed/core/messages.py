@@ -7,9 +7,9 @@ Nothing here is trusted: `wire.codec` checks types and bounds before it makes on
 from dataclasses import dataclass
 from enum import StrEnum
 
-from p2pfed.ports import PeerId
+from p2pfed.ports import Encoding, PeerId
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 PART_BYTES = 256 * 1024
 """One part of a version: 1 s at 2 Mbit/s, so pings behind it stay timely; 32 bytes of hash each."""
 PARTS_MAX = 4096
@@ -39,6 +39,7 @@ class DeclineReason(StrEnum):
     NOT_READY = "not-ready"
     SIZE = "size"
     STOPPING = "stopping"
+    BUDGET = "budget"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,8 @@ class Hello:
     network: tuple[tuple[str, str], ...]
     fingerprint: tuple[tuple[str, str], ...]
     role: Role
+    encoding: Encoding
+    """The finest form of adapter values this peer wants on its links; of two wishes the coarser counts."""
     instance: int
     name: str
     addresses: tuple[str, ...]
@@ -106,12 +109,45 @@ class IdentityInUse:
 class Version:
     """An immutable adapter version. `digest` is SHA-256 over size, part size and all part hashes."""
 
+    encoding: Encoding
+
     digest: bytes
     size: int
     part_size: int
     parts: tuple[bytes, ...]
     steps: int
     examples: int
+    mixes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """One node's share of the network-wide averages (`core.estimate`). All values finite, none negative."""
+
+    epoch: int
+    """Below 2^32; begins anew after that."""
+    leader: int
+    """Of the counting that this share belongs to: below 2^53, the smaller one wins."""
+    shares: tuple[float, ...]
+    """Mass (1 at the leader's start, so the mean is 1/N), then the averages in the order of `own`."""
+    own: tuple[float, ...]
+    """What this node itself puts in: loss, losses (1 where it has one, else 0), examples, squared norm, squared
+    swap distance; 0 while unknown."""
+
+
+OWN_VALUES = 5
+"""Length of `Tally.own`; `Tally.shares` has one more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a partner must know to mix, besides the version."""
+
+    settled: bool
+    """False until this run of the node has mixed: it may have been away for long."""
+    weight: int
+    """Rows of data behind it where the network weighs by examples, else 1."""
+    tally: Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +156,14 @@ class SwapOffer:
 
     swap: int
     version: Version
+    terms: Terms
 
 
 @dataclass(frozen=True, slots=True)
 class SwapAccept:
     swap: int
     version: Version
+    terms: Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +202,9 @@ class SwapAbort:
 
 @dataclass(frozen=True, slots=True)
 class VersionAsk:
-    """Which version would you give an observer now?"""
+    """Which version would you give an observer now, in this encoding?"""
+
+    encoding: Encoding
 
 
 @dataclass(frozen=True, slots=True)

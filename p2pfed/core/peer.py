@@ -1,4 +1,4 @@
-"""PeerState: one peer of the network. Composes membership, exchange, library and statistics.
+"""PeerState: one peer of the network. Composes membership, turns, exchange, library and statistics.
 
 `handle(event, now)` is the whole interface. It never fails for what a stranger says: a RemoteError
 from below closes that link, is counted, and changes nothing else.
@@ -7,6 +7,7 @@ from below closes that link, is counted, and changes nothing else.
 import random
 from dataclasses import dataclass, field
 
+from p2pfed.core.estimate import NetworkEstimate
 from p2pfed.core.events import (
     Admitted,
     CloseLink,
@@ -22,6 +23,7 @@ from p2pfed.core.events import (
     Mixed,
     PeerFound,
     PeerRefused,
+    Published,
     Report,
     Send,
     SendPart,
@@ -54,27 +56,41 @@ from p2pfed.core.messages import (
     SwapDone,
     SwapOffer,
     SwapReady,
+    Version,
     VersionAsk,
     VersionTold,
 )
-from p2pfed.core.sampling import Sampler
 from p2pfed.core.statistics import SwapStatistics
+from p2pfed.core.turns import Turns
+from p2pfed.core.version import part_length
 from p2pfed.errors import RemoteError
-from p2pfed.ports import PeerId
+from p2pfed.ports import Encoding, PeerId
 
 IDLE = "idle"
 """Key of the timer that paces swaps once training is over."""
-SWAP_RETRY_S = 0.5
-"""Wait before another partner is tried when all are busy or resting."""
+RETRY_AFTER_SAID_MAX_S = 3600.0
+"""What an answer may ask an asker to wait: `messages` has the same bound."""
+PUBLISH_WAIT_S = 0.2
+"""A neighbour rests so long while the learner encodes a version for its link."""
+ENCODINGS = tuple(Encoding)
+"""Coarsest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class PeerSettings:
-    """`steps_between_swaps` local steps, then one swap; `steps_max` 0: train for ever."""
+    """A node takes part in one swap for every `steps_between_swaps` local steps; `steps_max` 0: train for ever."""
 
-    steps_between_swaps: int = 8
+    steps_between_swaps: int = 4
     steps_max: int = 0
     swap_interval_s: float = 10.0
+    weight: int = 1
+    """Rows of data, where the network weighs by examples."""
+    members: tuple[PeerId, ...] = ()
+    """A fixed membership, which swaps by a schedule drawn from `schedule_seed`; empty: random neighbours."""
+    schedule_seed: str = ""
+    swap_day_bytes: int = 0
+    link_day_bytes: int = 0
+    """Bytes of adapters a day, both ways, with all and with each neighbour; 0: no limit."""
     membership: MembershipSettings = field(default_factory=MembershipSettings)
 
 
@@ -87,11 +103,18 @@ class PeerState:
         self.settings = settings
         self._rng = rng
         self.statistics = SwapStatistics()
+        self.estimate = NetworkEstimate(rng)
         self.membership = Membership(own, peer, settings.membership, rng)
-        self.exchange = Exchange(peer, self.statistics, rng)
+        self.turns = Turns(
+            peer,
+            settings.members,
+            settings.schedule_seed,
+            settings.swap_day_bytes,
+            settings.link_day_bytes,
+            rng,
+        )
+        self.exchange = Exchange(peer, settings.weight, self.statistics, self.estimate, self.turns, rng)
         self.library = Library()
-        self._sampler = Sampler(rng)
-        self._wants_swap = False
         self._retry_pending = False
         self._stopping = False
         self.steps = 0
@@ -104,7 +127,11 @@ class PeerState:
         return 0 < self.settings.steps_max <= self.steps
 
     def handle(self, event: Event, now: float) -> list[Effect]:
-        match event:
+        match event:  # the frequent ones first
+            case MessageReceived(link=link, message=message):
+                return self._on_message(link, message, now)
+            case TimerFired(timer=timer):
+                return self._on_timer(timer, now)
             case Started():
                 return self._on_started(event, now)
             case PeerFound():
@@ -120,8 +147,6 @@ class PeerState:
                 lost = self.membership.peer_of(link)
                 effects = self.membership.on_link_down(link, reason, fault, now)
                 return effects + self._restarted(lost, now)
-            case MessageReceived(link=link, message=message):
-                return self._on_message(link, message, now)
             case Trained():
                 return self._on_trained(event, now)
             case StepSkipped(reason=reason):
@@ -130,10 +155,10 @@ class PeerState:
                 return self._on_admitted(event, now)
             case Mixed():
                 return self._on_mixed(event, now)
-            case TimerFired(timer=timer):
-                return self._on_timer(timer, now)
+            case Published(version=version):
+                return self._on_published(version, now)
             case StopAsked(reason=reason):
-                return self._on_stop(reason)
+                return self._on_stop(reason, now)
 
     def _on_started(self, event: Started, now: float) -> list[Effect]:
         effects: list[Effect] = []
@@ -151,7 +176,7 @@ class PeerState:
         if self.membership.link_of(event.peer) != event.link:
             return effects
         if instance_before not in (None, event.hello.instance) and self._swap_peer() == event.peer:
-            effects += self.exchange.abort("partner restarted", None)
+            effects += self.exchange.abort("partner restarted", None, now)
         return effects + self.exchange.resume(event.peer, event.link) + self._try_swap(now)
 
     def _on_message(self, link: LinkId, message: Message, now: float) -> list[Effect]:
@@ -161,7 +186,7 @@ class PeerState:
         leaving = isinstance(message, Goodbye)
         effects = [] if leaving else self.membership.on_heard(link, now)
         if leaving and self._swap_peer() == peer:
-            effects += self.exchange.abort("partner left", None)
+            effects += self.exchange.abort("partner left", None, now)
         try:
             answered = self.membership.on_message(link, message, now)
             if answered is None:
@@ -174,14 +199,14 @@ class PeerState:
         """After a loss: where a doubted link took the lost one's place at once, the partner is a new instance."""
         if peer is None or self._swap_peer() != peer or self.membership.link_of(peer) is None:
             return []
-        return self.exchange.abort("partner restarted", None) + self._try_swap(now)
+        return self.exchange.abort("partner restarted", None, now) + self._try_swap(now)
 
     def _drop(self, peer: PeerId, link: LinkId | None, reason: str, now: float) -> list[Effect]:
         """The peer is at fault: its swap is given up, its link closed, and it is refused for a while."""
         self.statistics.faults += 1
         effects: list[Effect] = [Report("peer-fault", {"peer": peer, "reason": reason})]
         if self._swap_peer() == peer:
-            effects += self.exchange.abort(reason, link)
+            effects += self.exchange.abort(reason, link, now)
         if link is not None:
             effects += [CloseLink(link, reason), *self.membership.on_link_down(link, reason, True, now)]
         return effects
@@ -195,46 +220,79 @@ class PeerState:
     def _on_swap_message(self, peer: PeerId, link: LinkId, message: Message, now: float) -> list[Effect]:
         match message:
             case SwapOffer():
-                own = None if self._stopping else self.library.current
-                return self.exchange.on_offer(peer, link, message, own, now)
+                return self._on_offer(peer, link, message, now)
             case SwapAccept():
                 return self.exchange.on_accept(peer, link, message, now)
             case SwapDecline():
                 return self._on_declined(peer, message, now)
             case Part():
-                return self.exchange.on_part(peer, link, message, now)
+                effects = self.exchange.on_part(peer, link, message, now)
+                if effects:
+                    self.turns.moved(peer, len(message.data), now)
+                return effects
             case SwapReady():
                 return self.exchange.on_ready(peer, link, message, now)
             case SwapCommit():
                 return self.exchange.on_commit(peer, link, message, now)
             case SwapDone():
-                return self.exchange.on_done(peer, message)
+                return self.exchange.on_done(peer, message, now)
             case SwapAbort():
-                return self.exchange.on_aborted(peer, message)
-            case VersionAsk():
-                if self.library.current is not None:
-                    self.library.pin(self.library.current.digest, now)
-                return [Send(link, VersionTold(self.library.current))]
-            case PartAsk(digest=digest, indexes=indexes):
-                if not self.library.serves(digest, indexes):
-                    return [Send(link, PartMissing(digest))]
-                if digest != self._swap_digest():
-                    self.library.pin(digest, now)
-                self.exchange.on_part_asked(peer, digest, indexes, now)
-                return [SendPart(link, digest, index) for index in indexes]
+                return self.exchange.on_aborted(peer, message, now)
+            case VersionAsk(encoding=encoding):
+                return self._on_version_asked(link, encoding, now)
+            case PartAsk():
+                return self._on_part_asked(peer, link, message, now)
             case PartMissing():
-                return self.exchange.on_part_missing(peer, message, link)
+                return self.exchange.on_part_missing(peer, message, link, now)
         raise RemoteError(f"{type(message).__name__} is out of place here")
+
+    def _on_offer(self, peer: PeerId, link: LinkId, offer: SwapOffer, now: float) -> list[Effect]:
+        encoding = self.link_encoding(peer)
+        if offer.version.encoding is not encoding:
+            raise RemoteError(f"offer in {offer.version.encoding.value}, this link is for {encoding.value}")
+        if self._stopping:
+            return [Send(link, SwapDecline(offer.swap, DeclineReason.STOPPING, 60.0))]
+        wait_s = self.turns.wait_s(peer, offer.version.size, now)
+        if wait_s > 0.0:
+            return [Send(link, SwapDecline(offer.swap, DeclineReason.BUDGET, min(wait_s, RETRY_AFTER_SAID_MAX_S)))]
+        own = self.library.current(encoding)
+        effects = self.exchange.on_offer(peer, link, offer, own, now)
+        return effects if own is not None else [*effects, *self.library.ask(encoding)]
+
+    def _on_part_asked(self, peer: PeerId, link: LinkId, ask: PartAsk, now: float) -> list[Effect]:
+        version = self.library.serves(ask.digest, ask.indexes)
+        if version is None:
+            return [Send(link, PartMissing(ask.digest))]
+        if ask.digest != self._swap_digest():
+            self.library.pin(ask.digest, now)
+        self.exchange.on_part_asked(peer, ask.digest, ask.indexes, now)
+        self.turns.moved(peer, sum(part_length(version, index) for index in ask.indexes), now)
+        return [SendPart(link, ask.digest, index) for index in ask.indexes]
+
+    def _on_version_asked(self, link: LinkId, encoding: Encoding, now: float) -> list[Effect]:
+        """Told at once where it is there; else the learner is asked, and whoever waits is told then."""
+        version = self.library.current(encoding)
+        if version is None and self.library.current(self.own.encoding) is not None:
+            return self.library.ask(encoding, link)
+        if version is not None:
+            self.library.pin(version.digest, now)
+        return [Send(link, VersionTold(version))]
+
+    def _on_published(self, version: Version, now: float) -> list[Effect]:
+        waiting = self.library.waiting(version.encoding)
+        effects = self.library.add(version, self._swap_digest(), now)
+        for link in waiting:
+            if self.membership.peer_of(link) is not None:
+                self.library.pin(version.digest, now)
+                effects.append(Send(link, VersionTold(version)))
+        return effects + self._try_swap(now)
 
     def _on_declined(self, peer: PeerId, message: SwapDecline, now: float) -> list[Effect]:
         if not self.exchange.on_declined(peer, message):
             return []
-        jitter = self._rng.uniform(1.0, 2.0)
-        self._sampler.rest(peer, now + min(message.retry_after_s, 3600.0) * jitter)
-        self._wants_swap = True
-        if message.reason is DeclineReason.SIZE:
-            return [Report("swap-size", {"peer": peer})]
-        return []
+        self.turns.refused(peer, message.retry_after_s, now)
+        kind = "swap-size" if message.reason is DeclineReason.SIZE else "swap-declined"
+        return [Report(kind, {"peer": peer, "reason": message.reason.value})]
 
     def _on_trained(self, event: Trained, now: float) -> list[Effect]:
         stepped = event.loss is not None and event.steps > self.steps
@@ -242,8 +300,10 @@ class PeerState:
         self.steps, self.examples = event.steps, event.examples
         if stepped:
             self.loss = event.loss
-        effects = self.library.publish(event.version, self._swap_digest(), now)
+        effects = self.library.renew(event.version, self._swap_digest(), now)
         if stepped:
+            self.turns.pacing.earn()
+            self.estimate.put(loss=event.loss, examples=float(event.examples))
             effects.append(Report("trained", {"steps": event.steps, "loss": event.loss, "examples": event.examples}))
         if self._stopping:
             return effects
@@ -254,15 +314,15 @@ class PeerState:
             effects.append(Train(todo))
         elif not over_before or not stepped:
             effects += [Report("training-over", {"steps": self.steps}), self._swap_timer(now)]
-        self._wants_swap = self._wants_swap or stepped
         return effects + self._try_swap(now)
 
     def _on_mixed(self, event: Mixed, now: float) -> list[Effect]:
-        self.exchange.on_mixed(event.swap, event.distance, event.norm)
+        self.exchange.on_mixed(event.swap, event.distance, event.norm, event.kept, now)
+        self.estimate.put(square_distance=self.statistics.square_distance(), square_norm=event.norm**2)
         self.last_swap_at = now
-        effects = self.library.publish(event.version, self._swap_digest(), now)
-        effects.append(Report("mixed", {"distance": event.distance, "norm": event.norm}))
-        return effects + self._try_swap(now)
+        effects = self.library.renew(event.version, self._swap_digest(), now)
+        fields = {"distance": event.distance, "norm": event.norm, "kept": event.kept}
+        return [*effects, Report("mixed", {**fields}), *self._try_swap(now)]
 
     def _on_timer(self, timer: Timer, now: float) -> list[Effect]:
         match timer.kind:
@@ -276,39 +336,50 @@ class PeerState:
                 effects = self.exchange.on_stall_timer(self._swap_link(), now)
                 return effects + self._try_swap(now)
             case TimerKind.SWAP if timer.key == IDLE:
-                self._wants_swap = True
+                self.turns.pacing.earn()
                 return [self._swap_timer(now), *self._try_swap(now)]
             case TimerKind.SWAP:
                 self._retry_pending = False
                 return self._try_swap(now)
         return []
 
-    def _on_stop(self, reason: str) -> list[Effect]:
+    def _on_stop(self, reason: str, now: float) -> list[Effect]:
         """Stop cleanly: the swap under way is given up (half done, where it was committed), goodbyes go out."""
         if self._stopping:
             return []
         self._stopping = True
-        effects = self.exchange.abort("stopping", self._swap_link())
+        effects = self.exchange.abort("stopping", self._swap_link(), now)
         return [*effects, *self.membership.goodbyes(reason), Report("stopping", {"reason": reason}), Finish()]
 
     def _try_swap(self, now: float) -> list[Effect]:
-        """Begin the wanted swap where nothing stands in its way; else a later event tries again."""
-        own = self.library.current
-        if not self._wants_swap or self._stopping or self.exchange.busy or own is None:
+        """Begin the swap that is due where nothing stands in its way; else a later event tries again."""
+        if not self.turns.pacing.due or self.exchange.busy or self._stopping:
+            return []
+        latest = self.library.current(self.own.encoding)
+        if latest is None:
             return []
         neighbours = [entry.peer for entry in self.membership.neighbours()]
         if not neighbours:
             return []
-        peer = self._sampler.draw(neighbours, now)
-        if peer is None:
-            if self._retry_pending:
-                return []
-            self._retry_pending = True
-            return [SetTimer(Timer(TimerKind.SWAP), now + SWAP_RETRY_S)]
-        link = self.membership.link_of(peer)
-        assert link is not None
-        self._wants_swap = False
-        return self.exchange.begin(peer, link, own, now)
+        effects: list[Effect] = []
+        peer = self.turns.draw(neighbours, self.statistics.finished, latest.size, now)
+        if peer is not None:
+            encoding = self.link_encoding(peer)
+            own, link = self.library.current(encoding), self.membership.link_of(peer)
+            if own is not None and link is not None:
+                return self.exchange.begin(peer, link, own, now)
+            self.turns.rest(peer, now + PUBLISH_WAIT_S)
+            effects += self.library.ask(encoding)
+        if self._retry_pending:
+            return effects
+        self._retry_pending = True
+        return [*effects, SetTimer(Timer(TimerKind.SWAP), self.turns.retry_at(neighbours, now))]
+
+    def link_encoding(self, peer: PeerId) -> Encoding:
+        """The coarser of both ends' wishes."""
+        entry = self.membership.view.get(peer)
+        wish = entry.encoding if entry is not None else self.own.encoding
+        return min(self.own.encoding, wish, key=ENCODINGS.index)
 
     def _swap_timer(self, now: float) -> SetTimer:
         delay_s = self.settings.swap_interval_s * self._rng.uniform(0.5, 1.5)

@@ -1,8 +1,14 @@
-"""Which neighbour to swap with next: a shuffled bag, so that nobody is starved, and rests for the busy."""
+"""Which neighbour is next: the scheduled one, else from a shuffled bag, so that nobody is starved. The busy rest."""
 
 import random
 
 from p2pfed.ports import PeerId
+
+REST_MAX_S = 60.0
+"""Longest rest of a neighbour that refuses again and again, unless it asks for a longer one itself."""
+REST_ASKED_MAX_S = 3600.0
+SCHEDULE_PATIENCE = 3
+"""Refusals in a row after which a scheduled partner is passed over for any other: it may be stuck."""
 
 
 class Sampler:
@@ -12,15 +18,34 @@ class Sampler:
         self._rng = rng
         self._bag: list[PeerId] = []
         self._rests_until: dict[PeerId, float] = {}
+        self._refusals: dict[PeerId, int] = {}
+
+    def refused(self, peer: PeerId, retry_after_s: float, now: float) -> None:
+        """It is busy: rest it for what it asked, doubled with each refusal in a row."""
+        count = self._refusals[peer] = self._refusals.get(peer, 0) + 1
+        longest_s = max(REST_MAX_S, min(retry_after_s, REST_ASKED_MAX_S))
+        self.rest(peer, now + min(longest_s, retry_after_s * 2.0 ** min(count - 1, 10)) * self._rng.uniform(0.5, 1.0))
 
     def rest(self, peer: PeerId, until: float) -> None:
         self._rests_until[peer] = until
         if peer not in self._bag:
             self._bag.insert(0, peer)  # else two nodes that are asked a lot would hardly ever meet
 
-    def draw(self, neighbours: list[PeerId], now: float) -> PeerId | None:
-        """The next partner among `neighbours`; None where all rest."""
+    def swapped(self, peer: PeerId) -> None:
+        """It was not busy after all; and who has just been met, by its own offer, needs no turn of ours."""
+        self._refusals.pop(peer, None)
+        if peer in self._bag:
+            self._bag.remove(peer)
+
+    def draw(self, neighbours: list[PeerId], now: float, scheduled: PeerId | None = None) -> PeerId | None:
+        """The next partner among `neighbours`; None where all rest, or the scheduled one does for a moment."""
         self._rests_until = {peer: until for peer, until in self._rests_until.items() if until > now}
+        self._refusals = {peer: count for peer, count in self._refusals.items() if peer in neighbours}
+        if scheduled is not None and scheduled in neighbours:
+            if scheduled not in self._rests_until:
+                return scheduled
+            if self._refusals.get(scheduled, 0) < SCHEDULE_PATIENCE:
+                return None
         eligible = [peer for peer in neighbours if peer not in self._rests_until]
         if not eligible:
             return None
@@ -31,3 +56,7 @@ class Sampler:
             if peer in eligible:
                 return self._bag.pop(place)
         return None
+
+    def wakes_at(self, neighbours: list[PeerId]) -> float | None:
+        """When the first resting neighbour may be asked again."""
+        return min((until for peer, until in self._rests_until.items() if peer in neighbours), default=None)

@@ -1,13 +1,15 @@
 """Cutting an adapter's bytes into parts and naming them by digest.
 
 A version is immutable: its digest covers its size, its part size and the SHA-256 of every part, so
-whoever knows the digest can check each part by itself, from any peer, in any order.
+whoever knows the digest can check each part by itself, from any peer, in any order. The payload's own
+header names its encoding, so the digest covers that too; what a version says besides is not covered.
 """
 
 import hashlib
 from collections.abc import Iterable
 
 from p2pfed.core.messages import DIGEST_BYTES, PART_BYTES, PARTS_MAX, Version
+from p2pfed.ports import Encoding
 
 SIZE_MAX = PART_BYTES * PARTS_MAX
 """Bytes of the largest version: every part of the largest size."""
@@ -26,7 +28,9 @@ def version_digest(size: int, part_size: int, part_hashes: Iterable[bytes]) -> b
     return digest.digest()
 
 
-def version_of(payload: bytes, steps: int, examples: int, part_size: int = PART_BYTES) -> Version:
+def version_of(
+    payload: bytes, encoding: Encoding, steps: int, examples: int, mixes: int = 0, part_size: int = PART_BYTES
+) -> Version:
     """The version that `payload` is. Raises ValueError where it is empty or larger than SIZE_MAX."""
     if not 0 < len(payload) <= SIZE_MAX:
         raise ValueError(f"a version of {len(payload)} bytes, not within 1 to {SIZE_MAX}")
@@ -35,12 +39,14 @@ def version_of(payload: bytes, steps: int, examples: int, part_size: int = PART_
         hashlib.sha256(view[start : start + part_size]).digest() for start in range(0, len(payload), part_size)
     )
     version = Version(
+        encoding=encoding,
         digest=version_digest(len(payload), part_size, hashes),
         size=len(payload),
         part_size=part_size,
         parts=hashes,
         steps=steps,
         examples=examples,
+        mixes=mixes,
     )
     if problem := version_problem(version):
         raise ValueError(problem)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from p2pfed.core.events import FoundBy, LinkId
 from p2pfed.core.messages import ADDRESSES_MAX, PeerRecord, Role
-from p2pfed.ports import PeerId
+from p2pfed.ports import Encoding, PeerId
 
 VIEW_MAX = 128
 """Peers known at once: ten times the neighbours anyone needs, a few tens of KB; more would reward address flooding."""
@@ -30,6 +30,8 @@ class PeerEntry:
     found_by: FoundBy
     role: Role | None = None
     name: str = ""
+    encoding: Encoding = Encoding.FLOAT32
+    """The finest form it wants on its links."""
     instance: int | None = None
     link: LinkId | None = None
     outbound: bool = False
@@ -38,8 +40,13 @@ class PeerEntry:
     dial_at: float = 0.0
     linked_at: float | None = None
     heard_at: float = 0.0
+    pinged_at: float = 0.0
     refusal: str | None = None
     last_failure: str | None = None
+
+    def can_dial(self, now: float) -> bool:
+        """There is a use in dialling it, and enough time since the last dial."""
+        return self.link is None and not self.dialling and self.dial_at <= now and bool(self.addresses)
 
 
 class View:
@@ -50,6 +57,10 @@ class View:
         self._rng = rng
         self._size_max = size_max
         self._entries: dict[PeerId, PeerEntry] = {}
+        self._linked: dict[PeerId, PeerEntry] = {}
+        self.nodes_linked = 0
+        self.knows_bootstrap = False
+        """A bootstrap peer was among the entries at some time."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -61,7 +72,19 @@ class View:
         return list(self._entries.values())
 
     def linked(self) -> list[PeerEntry]:
-        return [entry for entry in self._entries.values() if entry.link is not None]
+        """Entries with a link, in the order they were linked."""
+        return list(self._linked.values())
+
+    def link(self, entry: PeerEntry, link: LinkId, role: Role) -> None:
+        entry.link, entry.role = link, role
+        self.knows_bootstrap |= role is Role.BOOTSTRAP
+        self._linked[entry.peer] = entry
+        self.nodes_linked += role is Role.NODE
+
+    def unlink(self, entry: PeerEntry) -> None:
+        if self._linked.pop(entry.peer, None) is not None:
+            self.nodes_linked -= entry.role is Role.NODE
+        entry.link = None
 
     def found(self, peer: PeerId, addresses: tuple[str, ...], found_by: FoundBy) -> PeerEntry | None:
         """The entry, new or refreshed; None for oneself and where the view is full of better ones."""
@@ -73,8 +96,10 @@ class View:
                 return None
             entry = PeerEntry(peer, (), found_by)
             self._entries[peer] = entry
+            self.knows_bootstrap |= found_by is FoundBy.BOOTSTRAP
         elif found_by in (FoundBy.MDNS, FoundBy.BOOTSTRAP) and entry.found_by is FoundBy.PEERS:
             entry.found_by = found_by
+            self.knows_bootstrap |= found_by is FoundBy.BOOTSTRAP
         proven = entry.linked_at is not None and found_by is FoundBy.PEERS
         both = entry.addresses + addresses if proven else addresses + entry.addresses
         fresh = tuple(dict.fromkeys(both))[:ADDRESSES_MAX]  # hearsay pushes out nothing that once worked

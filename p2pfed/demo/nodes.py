@@ -182,7 +182,7 @@ def _line(node: DemoNode, steps: int, stopped: bool) -> NodeLine:
         status["loss"],
         status["bytes_sent"],
         status["bytes_received"],
-        status["consensus_distance"],
+        (status["estimate"] or {}).get("consensus_distance"),
     )
 
 

@@ -136,7 +136,8 @@ def _foot(report: Report) -> str:
     return (
         "<section><h2>The network</h2><div class='scroll'><table>"
         f"{_header(('node', 'trade', 'steps', 'swaps', 'up / down', 'neighbours found'))}{nodes}</table></div>"
-        f"<p>{_text(report.discovery)} One adapter has {report.adapter_bytes / 1e6:.1f} MB. At the end they were "
+        f"<p>{_text(report.discovery)} One adapter has {report.adapter_bytes / 1e6:.1f} MB, "
+        f"{report.sent_bytes / 1e6:.2f} MB as it travels. At the end they were "
         f"{report.consensus_distance:.3f} from their mean (root mean square). Time: {_text(phases)}; "
         f"{report.cpu_s:.0f} s of CPU time, at most {report.memory_max_bytes / 1e9:.1f} GB of memory in all.</p>"
         f"<p>The consensus is a PEFT folder: <code>{_text(report.adapter_folder)}</code>. Network "

@@ -48,6 +48,8 @@ class Report:
     network_id: str
     model: str
     adapter_bytes: int
+    sent_bytes: int
+    """Of an adapter as it travels in a swap."""
     steps: int
     seed: int
     nodes: tuple[NodeFacts, ...]

@@ -33,6 +33,7 @@ from p2pfed.demo.report import Report, print_report, report_json, write_json
 from p2pfed.demo.settings import DemoSettings
 from p2pfed.demo.trades import load_trades
 from p2pfed.errors import ConfigError, ExitCode, LocalError, TransportError
+from p2pfed.ports import Encoding
 from p2pfed.runtime import one_error
 from p2pfed.snapshot.collect import Collection, collect
 from p2pfed.snapshot.peft_folder import MANIFEST_FILE, write_peft_folder
@@ -249,6 +250,7 @@ class Demo:
             network_id=self._network.network_id,
             model=self._network.model.base,
             adapter_bytes=len(collection.payload),
+            sent_bytes=_sent_bytes(self._network, collection),
             steps=self._steps,
             seed=self._seed,
             nodes=self._facts,
@@ -269,6 +271,14 @@ class Demo:
             write_page(report, self._out / "report.html")
         except OSError as error:
             raise LocalError(f"{self._out} can not be written: {error.strerror or error}") from error
+
+
+def _sent_bytes(network: NetworkConfig, collection: Collection) -> int:
+    """Of a version of that adapter in the network's encoding."""
+    from p2pfed.wire.tensors import layout_of, payload_size  # numpy: only where a demo has come to its end
+
+    shapes, _ = layout_of(collection.payload)
+    return payload_size(shapes, Encoding(network.gossip.encoding))
 
 
 def collect_all(network: NetworkConfig, bootstrap: str, count: int, interrupt: Interrupt) -> Collection:

@@ -1,19 +1,20 @@
-"""The one task that owns the learner: steps, mixes, versions and checkpoints, never two at once.
+"""The one task that owns the mixer: steps, mixes, versions and checkpoints, never two at once.
 
 Mixes go before steps, so that one is applied between two steps as soon as it is asked for. The
-learner runs in a worker thread; this task only decides what comes next.
+mixer runs in a worker thread; this task only decides what comes next.
 """
 
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 import trio
 
-from p2pfed.core.events import Event, Mix, Mixed, StepSkipped, Trained
+from p2pfed.core.events import Adopt, Event, Mix, Mixed, Publish, Published, StepSkipped, Trained
 from p2pfed.core.messages import Version
 from p2pfed.core.version import part_of, version_of
 from p2pfed.errors import ExitCode, LearnerError
-from p2pfed.ports import Learner, MixReport, StepReport
+from p2pfed.ports import Encoding, Mixer, MixReport, StepReport
 
 LOSS_SMOOTHING = 0.9
 """Weight of the past in the loss shown: about ten steps."""
@@ -21,23 +22,43 @@ SKIPPED_STEPS_MAX = 10
 """Steps in a row without a finite loss, after which the node ends: that is no bad row, that is divergence."""
 
 
-class LearnerWorker:
-    """Carries out Train and Mix. `save` writes a checkpoint; `emit` takes the events that answer."""
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A peer's version, whole and checked against its hashes."""
+
+    payload: bytes
+    encoding: Encoding
+
+
+@dataclass(frozen=True, slots=True)
+class _Swapped:
+    """What a Mix or an Adopt needs. `own` is held here: its version may be retired before its turn comes."""
+
+    effect: Mix | Adopt
+    own: bytes
+    theirs: Received
+
+
+class MixerWorker:
+    """Carries out Train, Mix, Adopt and Publish. `save` writes a checkpoint; `emit` takes the events that answer."""
 
     def __init__(
         self,
-        learner: Learner,
+        mixer: Mixer,
+        encoding: Encoding,
         emit: Callable[[Event], Awaitable[None]],
         save: Callable[[int, bytes], None] | None = None,
         checkpoint_interval_s: float = 60.0,
     ) -> None:
-        self.learner = learner
+        """`encoding`: the device's own, in which every round and every mix is published."""
+        self.mixer = mixer
+        self.encoding = encoding
         self._emit = emit
         self._save = save
         self._checkpoint_interval_s = checkpoint_interval_s
         self._saved_at: float | None = None
         self._steps_todo: int | None = None
-        self._mixes: deque[tuple[Mix, bytes]] = deque()
+        self._jobs: deque[_Swapped | Publish] = deque()
         self._wake = trio.Event()
         self._skipped = 0
         self._stopping = False
@@ -52,8 +73,18 @@ class LearnerWorker:
         self._steps_todo = steps
         self._wake.set()
 
-    def mix(self, effect: Mix, payload: bytes) -> None:
-        self._mixes.append((effect, payload))
+    def mix(self, effect: Mix, theirs: Received) -> None:
+        """Takes the own version's bytes now: it is still published at the moment the effect is interpreted."""
+        self._put(_Swapped(effect, self._published[effect.own] if effect.own else b"", theirs))
+
+    def adopt(self, effect: Adopt, theirs: Received) -> None:
+        self._put(_Swapped(effect, b"", theirs))
+
+    def publish(self, effect: Publish) -> None:
+        self._put(effect)
+
+    def _put(self, job: _Swapped | Publish) -> None:
+        self._jobs.append(job)
         self._wake.set()
 
     def part(self, digest: bytes, index: int) -> bytes | None:
@@ -70,10 +101,10 @@ class LearnerWorker:
         self._wake.set()
 
     async def run(self) -> None:
-        """Ends after `stop`, or with the learner's error. A step cancelled under way is lost, the checkpoint is not."""
-        while self._mixes or not self._stopping:
-            if self._mixes:
-                await self._do_mix(*self._mixes.popleft())
+        """Ends after `stop`, or with the mixer's error. A step cancelled under way is lost, the checkpoint is not."""
+        while self._jobs or not self._stopping:
+            if self._jobs:
+                await self._do(self._jobs.popleft())
             elif self._steps_todo is not None and self._steps_todo > 0:
                 await self._do_step()
             elif self._steps_todo == 0:
@@ -86,10 +117,10 @@ class LearnerWorker:
 
     async def checkpoint(self) -> None:
         """Save now."""
-        steps = self.learner.progress().steps
+        steps = self.mixer.progress().steps
         if self._save is None:
             return
-        payload = await trio.to_thread.run_sync(self.learner.save)
+        payload = await trio.to_thread.run_sync(self.mixer.save)
         await trio.to_thread.run_sync(self._save, steps, payload)
         self._saved_at = trio.current_time()
         self.saved_steps = steps
@@ -111,19 +142,28 @@ class LearnerWorker:
 
     async def _step_in_thread(self) -> StepReport:
         return await trio.to_thread.run_sync(
-            self.learner.step,
+            self.mixer.step,
             abandon_on_cancel=True,  # type: ignore[call-arg]  # the trio-typing stubs that libp2p brings predate it
         )
 
-    async def _do_mix(self, effect: Mix, payload: bytes) -> None:
-        report: MixReport = await trio.to_thread.run_sync(self.learner.mix, payload, effect.weight)
-        version = await self._publish()
+    async def _do(self, job: _Swapped | Publish) -> None:
+        if isinstance(job, Publish):
+            await self._emit(Published(await self._publish(job.encoding)))
+            return
+        report = await trio.to_thread.run_sync(self._apply, job)
+        version = await self._publish(self.encoding)
         await self._checkpoint_if_due()
-        await self._emit(Mixed(effect.swap, report.distance, report.norm, version))
+        await self._emit(Mixed(job.effect.swap, report.distance, report.norm, report.kept, version))
+
+    def _apply(self, job: _Swapped) -> MixReport:
+        theirs = job.theirs
+        if isinstance(job.effect, Adopt):
+            return self.mixer.adopt(theirs.payload, theirs.encoding, job.effect.mixes)
+        return self.mixer.mix(job.own, theirs.payload, theirs.encoding, job.effect.weight)
 
     async def _finish_round(self) -> None:
         self._steps_todo = None
-        version = await self._publish()
+        version = await self._publish(self.encoding)
         await self._checkpoint_if_due()
         await self._emit(Trained(version, version.steps, version.examples, self.loss))
 
@@ -133,12 +173,12 @@ class LearnerWorker:
         elif trio.current_time() - self._saved_at >= self._checkpoint_interval_s:
             await self.checkpoint()
 
-    async def _publish(self) -> Version:
-        progress = self.learner.progress()
+    async def _publish(self, encoding: Encoding) -> Version:
+        progress = self.mixer.progress()
 
         def export() -> tuple[bytes, Version]:
-            payload = self.learner.export()
-            return payload, version_of(payload, progress.steps, progress.examples)
+            payload = self.mixer.export(encoding)
+            return payload, version_of(payload, encoding, progress.steps, progress.examples, progress.mixes)
 
         payload, version = await trio.to_thread.run_sync(export)
         self._published[version.digest] = payload

@@ -5,26 +5,28 @@ The checker knows everything: it balances every change of every adapter, which n
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from p2pfed.core.events import CloseLink, Effect, Event, LinkDown, LinkUp, Mix, Send, SendPart
+from p2pfed.core.events import Adopt, CloseLink, Effect, Event, LinkDown, LinkUp, Mix, Send, SendPart
 from p2pfed.core.exchange import ENDED_KEPT, SERVE_STALL_S
 from p2pfed.core.library import PINS_MAX
+from p2pfed.core.membership import UPKEEP_INTERVAL_MAX_S, UPKEEP_INTERVAL_MIN_S
 from p2pfed.core.messages import Role
 from p2pfed.core.view import VIEW_MAX
 from p2pfed.sim.process import Run
+from p2pfed.sim.report import Swaps
 
 PROBLEMS_MAX = 20
 """Sentences kept: the first ones name the cause."""
-TIMERS_MAX = 8
-"""Pending timers of a node: upkeep, swap pace, retry and stall, and a few probes."""
-KEPT_MAX = PINS_MAX + 3
+TIMERS_MAX = 8 + int(UPKEEP_INTERVAL_MAX_S / UPKEEP_INTERVAL_MIN_S)
+"""Pending timers of a node: swap pace, retry and stall, a few probes, and every upkeep that was brought forward."""
+KEPT_MAX = PINS_MAX + 4
 """Own versions held by a node: the current one, the one in a swap, pinned ones, one just published."""
 INBOXES_MAX = 2
 TIME_SLACK_S = 1e-6
 ROUNDING = 1e-12
-"""Relative error allowed in a sum that averaging should keep, in float64; each mix rounds twice at 1e-16."""
-ROUNDING_FLOAT32 = 1e-5
+"""Relative error allowed in a sum that mixing should keep: both sides add the same difference, in float64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +38,16 @@ class HalfSwap:
 
 
 class Checker:
-    """A `Watcher`. Runs that ended still count: their half-done swaps happened."""
+    """A `Watcher`. Runs that ended still count: their half-done swaps happened.
 
-    def __init__(self) -> None:
+    `thorough` False: it is shown a sample of events, so it follows no sequence of them and looks at states alone.
+    """
+
+    def __init__(self, thorough: bool = True) -> None:
         self.problems: list[str] = []
-        self.swaps = 0
+        self.swaps = Swaps()
         """Mixed by both partners."""
+        self.thorough = thorough
         self.halves: dict[int, HalfSwap] = {}
         self.ended: list[Run] = []
         self.jumps: list[float] | None = None
@@ -55,6 +61,12 @@ class Checker:
             self.problems.append(sentence)
 
     def handled(self, run: Run, event: Event, effects: list[Effect], now: float) -> None:
+        if self.thorough:
+            self._follow(run, event, effects, now)
+        self.timers_max = max(self.timers_max, run.timers_pending)
+        self._check_state(run, now)
+
+    def _follow(self, run: Run, event: Event, effects: list[Effect], now: float) -> None:
         if isinstance(event, LinkUp):
             self._links[run, event.link] = event.peer
         elif isinstance(event, LinkDown):
@@ -65,36 +77,38 @@ class Checker:
                     self.problem(f"{now:.3f} s: {run.name} sends over link {link}, which is not up")
                 case CloseLink(link=link):
                     self._links.pop((run, link), None)
-                case Mix(swap=swap):
+                case Mix(swap=swap) | Adopt(swap=swap):
                     if run in self._mixing:
                         self.problem(f"{now:.3f} s: {run.name} mixes swap {swap} while {self._mixing[run]} is mixed")
                     self._mixing[run] = swap
-        self.timers_max = max(self.timers_max, run.timers_pending)
-        self._check_state(run, now)
 
-    def mixed(self, run: Run, swap: int, before: list[float]) -> None:
-        assert run.learner is not None
-        if self._mixing.pop(run, None) != swap:
+    def mixed(self, run: Run, swap: int, before: Sequence[float], now: float) -> None:
+        assert run.mixer is not None
+        if self.thorough and self._mixing.pop(run, None) != swap:
             self.problem(f"{run.name} mixed swap {swap} unasked")
-        change = tuple(new - old for new, old in zip(run.learner.values, before, strict=True))
+        change = tuple(new - old for new, old in zip(run.mixer.values, before, strict=True))
         other = self.halves.pop(swap, None)
         if other is None:
             self.halves[swap] = HalfSwap(run, change)
             return
-        self.swaps += 1
+        self.swaps.add(now, other.run.number, run.number)
         if other.run is run:
             self.problem(f"{run.name} mixed swap {swap} twice")
-        if run.options.trains or other.run.options.trains:
+        if not (_plain(run) and _plain(other.run)):
             return
-        rounding = ROUNDING if run.options.encoding == "float64" else ROUNDING_FLOAT32
         self.scale = max(self.scale, *map(abs, before))
         error = max(abs(mine + theirs) for mine, theirs in zip(change, other.change, strict=True))
-        if error > rounding * self.scale:
+        if error > ROUNDING * self.scale:
             self.problem(f"swap {swap} of {other.run.name} and {run.name} changed their sum by {error:.3g}")
 
-    def restarted(self, run: Run, before: list[float]) -> None:
-        assert run.learner is not None
-        change = [new - old for new, old in zip(run.learner.values, before, strict=True)]
+    def adopted(self, run: Run, before: Sequence[float]) -> None:
+        """One side of a swap took the other's adapter: a known change of the sum, like a restart."""
+        self._mixing.pop(run, None)
+        self.restarted(run, before)
+
+    def restarted(self, run: Run, before: Sequence[float]) -> None:
+        assert run.mixer is not None
+        change = [new - old for new, old in zip(run.mixer.values, before, strict=True)]
         self.jumps = change if self.jumps is None else [a + b for a, b in zip(self.jumps, change, strict=True)]
 
     def ended_run(self, run: Run) -> None:
@@ -129,6 +143,11 @@ class Checker:
         swap = state.exchange.swap
         if swap is not None and now - swap.progress_at > SERVE_STALL_S + TIME_SLACK_S:
             self.problem(f"{now:.3f} s: {run.name} holds swap {swap.number} {now - swap.progress_at:.1f} s idle")
+
+
+def _plain(run: Run) -> bool:
+    """A mix of such a run moves its values by the difference exactly: no clipping, no float32."""
+    return not run.options.trains and not run.options.attack and run.options.learner == "toy"
 
 
 def mutual_problems(runs: list[Run]) -> list[str]:

@@ -1,14 +1,13 @@
 """The simulated network: virtual time, links, dials and faults around many `Run`s of the real core.
 
-A heap of (time, sequence, action); one seeded generator drives all chance; every message goes
-through the real codec. The same options and seed give the same history, down to the digest of it.
+A heap of (time, sequence, action, arguments); seeded generators drive all chance, one for the wires and others for
+what runs are compared by; messages go through the real codec unless `codec` is off. The same options and seed give
+the same history, down to the digest of it.
 """
 
-import hashlib
 import heapq
 import random
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from p2pfed.core.compatibility import difference
@@ -24,26 +23,30 @@ from p2pfed.core.events import (
     Started,
     StopAsked,
 )
-from p2pfed.core.messages import PeerRecord, Role
+from p2pfed.core.messages import Message, PeerRecord, Role
 from p2pfed.ports import PeerId
-from p2pfed.sim.learner import ToyLearner
-from p2pfed.sim.options import NetworkOptions, NodeOptions
-from p2pfed.sim.process import End, Run, hello_of
+from p2pfed.sim.attackers import Attacker
+from p2pfed.sim.frames import Frames
+from p2pfed.sim.history import History
+from p2pfed.sim.options import Nat, NetworkOptions, NodeOptions
+from p2pfed.sim.population import Population
+from p2pfed.sim.process import Run, hello_of
+from p2pfed.sim.uplink import End, Uplink
 from p2pfed.wire.codec import decode, encode
 
-START_SPREAD = 1.0
-"""Standard deviation of each start value among nodes that start apart."""
 NETWORK_FIELDS = (("name", '"simulated"'),)
 
 
 class Watcher(Protocol):
-    """Sees everything that happens; may not change anything."""
+    """Sees everything that happens; may not change anything. `handled` may be called for a sample of events only."""
 
     def handled(self, run: Run, event: Event, effects: list[Effect], now: float) -> None: ...
 
-    def mixed(self, run: Run, swap: int, before: list[float]) -> None: ...
+    def mixed(self, run: Run, swap: int, before: Sequence[float], now: float) -> None: ...
 
-    def restarted(self, run: Run, before: list[float]) -> None: ...
+    def adopted(self, run: Run, before: Sequence[float]) -> None: ...
+
+    def restarted(self, run: Run, before: Sequence[float]) -> None: ...
 
     def ended_run(self, run: Run) -> None: ...
 
@@ -51,71 +54,84 @@ class Watcher(Protocol):
 class Network:
     """All runs and all links. Fault methods may be called at any virtual time, through `at`."""
 
-    def __init__(self, options: NetworkOptions, seed: int, watcher: Watcher) -> None:
+    def __init__(
+        self, options: NetworkOptions, seed: int, population: Population, watcher: Watcher, watch_every: int = 1
+    ) -> None:
+        """`watch_every`: of so many events the watcher's `handled` sees one."""
         self.options = options
         self.now = 0.0
-        self.events = 0
+        self.population = population
+        self.history = History()
+        self._record = self.history.add
+        self.bytes_sent = 0
+        self.messages: dict[type, int] = {}
+        """Sent, by kind."""
         self.runs: dict[str, Run] = {}
         """The current or last run of every node, by name."""
         self._seed = seed
         self._rng = random.Random(f"{seed}/wires")
         self._watcher = watcher
-        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._watch_every = watch_every
+        self._unwatched = 0
+        self._frames = Frames(options.codec)
+        self._heap: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
         self._order = 0
         self._starts: dict[str, int] = {}
-        self._addresses: dict[str, str] = {}
+        self._numbers: dict[str, int] = {}
+        self._nodes: list[str] = []
         self._by_address: dict[str, str] = {}
         self._groups: dict[str, int] = {}
         self._links: dict[int, tuple[End, End]] = {}
         self._links_made = 0
-        self._history = hashlib.sha256()
 
-    @property
-    def digest(self) -> str:
-        """Of the whole history so far: every event of every node, with its time."""
-        return self._history.hexdigest()
-
-    def at(self, when: float, action: Callable[[], None]) -> None:
+    def at(self, when: float, action: Callable[..., None], *args: object) -> None:
         self._order += 1
-        heapq.heappush(self._heap, (when, self._order, action))
+        heapq.heappush(self._heap, (when, self._order, action, args))
 
     def run_until(self, end: float) -> None:
-        while self._heap and self._heap[0][0] <= end:
-            self.now, _, action = heapq.heappop(self._heap)
-            action()
+        heap, pop = self._heap, heapq.heappop
+        while heap and heap[0][0] <= end:
+            self.now, _, action, args = pop(heap)
+            action(*args)
         self.now = end
 
     # Nodes
 
     def add(self, options: NodeOptions) -> None:
         """A new node, started at its time."""
-        number = len(self._addresses) + 1
-        self._addresses[options.name] = f"/ip4/10.0.{number >> 8}.{number & 255}/tcp/4001"
-        self._by_address[self._addresses[options.name]] = options.name
-        self.at(options.start_s, partial(self._begin, options))
+        self._numbers[options.name] = len(self._numbers) + 1
+        self._by_address[self.address(options.name)] = options.name
+        if options.role is Role.NODE:
+            self._nodes.append(options.name)
+        self.at(options.start_s, self._begin, options)
 
     def address(self, name: str) -> str:
-        return self._addresses[name]
-
-    def start_values(self, options: NodeOptions) -> list[float]:
-        rng = random.Random(f"{self._seed}/{options.name}/start")
-        return [rng.gauss(0.0, START_SPREAD) for _ in range(options.values)]
+        number = self._numbers[name]
+        return f"/ip4/10.{number >> 16}.{number >> 8 & 255}.{number & 255}/tcp/4001"
 
     def _begin(self, options: NodeOptions) -> None:
-        self._start(options, None, ())
+        self._start(options, None, self._remembered(options))
+
+    def _remembered(self, options: NodeOptions) -> tuple[PeerRecord, ...]:
+        """Those it can link with, or some drawn from all that are to be there."""
+        rng = random.Random(f"{self._seed}/{options.name}/remembers")
+        names = options.links_only or rng.sample(self._nodes, min(options.remembers, len(self._nodes)))
+        return tuple(PeerRecord(PeerId(f"sim-{name}"), (self.address(name),)) for name in names if name != options.name)
+
+    def _step_s(self, options: NodeOptions) -> float:
+        rng = random.Random(f"{self._seed}/{options.name}/speed")
+        spread: float = options.step_range ** rng.uniform(-0.5, 0.5)
+        return options.step_s * spread * rng.lognormvariate(0.0, options.step_sigma)
 
     def _start(self, options: NodeOptions, checkpoint: bytes | None, remembered: tuple[PeerRecord, ...]) -> Run:
         count = self._starts[options.name] = self._starts.get(options.name, 0) + 1
         rng = random.Random(f"{self._seed}/{options.name}/{count}")
-        learner: ToyLearner | None = None
-        if options.role is Role.NODE:
-            best = random.Random(f"{self._seed}/{options.name}/optimum")
-            optimum = [best.gauss(0.0, START_SPREAD) for _ in range(options.values)] if options.trains else None
-            learner = ToyLearner(self.start_values(options), optimum, options.learning_rate, options.encoding)
-            if checkpoint is not None:
-                learner.load(checkpoint)
+        mixer = self.population.mixer(options) if options.role is Role.NODE else None
+        if mixer is not None and checkpoint is not None:
+            mixer.load(checkpoint)
         own = hello_of(options, NETWORK_FIELDS, self.address(options.name), rng.getrandbits(53))
-        run = Run(options, own, self, rng, learner)
+        run = Run(options, self._numbers[options.name], own, self, rng, mixer, self._step_s(options))
+        run.twist = mixer.twist if isinstance(mixer, Attacker) else None
         run.checkpoint, run.remembered = checkpoint, remembered
         self.runs[options.name] = run
         run.handle(Started(remembered))
@@ -129,9 +145,11 @@ class Network:
         self.runs[name].handle(StopAsked("scenario"))
 
     def finished(self, run: Run) -> None:
-        if run.running and run.learner is not None:
+        if not run.running:
+            return
+        if run.mixer is not None:
             run.apply_last_mixes()
-            run.checkpoint = run.learner.save()
+            run.checkpoint = run.mixer.save()
         run.running = False
         self._watcher.ended_run(run)
 
@@ -142,18 +160,17 @@ class Network:
             return
         run.running = False
         self._watcher.ended_run(run)
-        for key, ends in list(self._links.items()):
-            if run in (ends[0].run, ends[1].run):
-                self._break(key, told=not power_loss)
+        self._break_all(run, told=not power_loss)
 
     def restart(self, name: str, keep: bool = True) -> None:
         """Start again from the last checkpoint and the remembered peers, or (`keep` False) as new."""
         old = self.runs[name]
         if old.running:
             return
-        run = self._start(old.options, old.checkpoint if keep else None, old.remembered if keep else ())
-        if old.learner is not None:
-            self._watcher.restarted(run, old.learner.values)
+        remembered = old.remembered if keep else self._remembered(old.options)
+        run = self._start(old.options, old.checkpoint if keep else None, remembered)
+        if old.mixer is not None:
+            self._watcher.restarted(run, old.mixer.values)
 
     # Faults of the wires
 
@@ -170,20 +187,26 @@ class Network:
 
     def break_links(self, name: str) -> None:
         """Every link of one node breaks at once, as when it changes its network."""
-        for key, ends in list(self._links.items()):
-            if name in (ends[0].run.name, ends[1].run.name):
-                self._break(key, told=True)
+        self._break_all(self.runs[name], told=True)
 
     def _is_cut(self, one: Run, other: Run) -> bool:
-        return self._groups.get(one.name, -1) != self._groups.get(other.name, -1)
+        return bool(self._groups) and self._groups.get(one.name, -1) != self._groups.get(other.name, -1)
+
+    def _break_all(self, run: Run, told: bool) -> None:
+        for key in list(run.links):
+            self._break(key, told)
 
     def _break(self, key: int, told: bool) -> None:
-        ends = self._links.pop(key, None)
-        for end in ends or ():
+        for end in self._unlink(key):
             end.dead = True
             if told:
-                wait_s = self._rng.uniform(0.0, self.options.notice_s)
-                self.at(self.now + wait_s, partial(end.run.lose, end, "broken"))
+                self.at(self.now + self._rng.uniform(0.0, self.options.notice_s), end.run.lose, end, "broken")
+
+    def _unlink(self, key: int) -> tuple[End, ...]:
+        ends: tuple[End, ...] = self._links.pop(key, ())
+        for end in ends:
+            end.run.links.pop(key, None)
+        return ends
 
     # Links
 
@@ -193,87 +216,137 @@ class Network:
         for address in addresses:
             name = self._by_address.get(address)
             target = self.runs.get(name) if name is not None else None
-            trip_s = self._trip(run, target)
-            if target is not None and self._is_cut(run, target):
+            if target is not None and not self._reaches(run, target):
                 wait_s += self.options.dial_timeout_s
-            elif target is None or not target.running or target.peer != peer:
+                continue
+            trip_s = self._trip(run, target) + self._jitter()
+            if target is None or not target.running or target.peer != peer:
                 wait_s += 2.0 * trip_s
-            elif self._rng.random() < self.options.dial_failure_share:
+            elif self.options.dial_failure_share and self._rng.random() < self.options.dial_failure_share:
                 wait_s += self.options.dial_timeout_s
             else:
-                self.at(self.now + wait_s + 3.0 * trip_s, partial(self._connect, run, target, address))
+                self.at(self.now + wait_s + 3.0 * trip_s, self._connect, run, target, address)
                 return
-        run.later(wait_s, lambda: run.handle(DialFailed(peer, "nobody answers")))
+        run.later(wait_s, run.handle, DialFailed(peer, "nobody answers"))
+
+    def _reaches(self, run: Run, target: Run) -> bool:
+        """Whether a dial can get through to it at all."""
+        only, only_there = run.options.links_only, target.options.links_only
+        if (only and target.name not in only) or (only_there and run.name not in only_there):
+            return False
+        if self._is_cut(run, target):
+            return False
+        if target.options.nat is Nat.PUBLIC:
+            return True
+        if not self.options.hole_punching:
+            return False
+        return not _both_symmetric(run, target) or self.options.relay_delay_s > 0.0
 
     def _connect(self, run: Run, target: Run, address: str) -> None:
         if not run.running:
             return
         if not target.running or self._is_cut(run, target):
-            run.later(self.options.dial_timeout_s, lambda: run.handle(DialFailed(target.peer, "handshake broke off")))
+            run.later(self.options.dial_timeout_s, run.handle, DialFailed(target.peer, "handshake broke off"))
             return
-        own, theirs = decode(encode(run.hello)), decode(encode(target.hello))
-        assert isinstance(own, type(run.hello)) and isinstance(theirs, type(run.hello))
+        own, theirs = run.hello, target.hello
+        if self._frames.codec:
+            own, theirs = decode(encode(own)), decode(encode(theirs))  # type: ignore[assignment]
         why, why_there = difference(own, theirs), difference(theirs, own)
         trip_s = self._trip(run, target)
         if own.network_id != theirs.network_id:
-            assert why is not None and why_there is not None
-            target.handle(PeerRefused(run.peer, why_there))
-            run.later(trip_s, lambda: run.handle(PeerRefused(target.peer, why)))
+            target.handle(PeerRefused(run.peer, why_there or ""))
+            run.later(trip_s, run.handle, PeerRefused(target.peer, why or ""))
             return
         near, far = run.new_end(), target.new_end()
         near.other, far.other = far, near
+        near.trip_s = far.trip_s = trip_s
         self._links_made += 1
         near.key = far.key = key = self._links_made
         self._links[key] = (near, far)
+        run.links[key] = target.links[key] = None
         if self.options.break_interval_s > 0.0:
             life_s = self._rng.expovariate(1.0 / self.options.break_interval_s)
-            self.at(self.now + life_s, lambda: self._break(key, told=True))
+            self.at(self.now + life_s, self._break, key, True)
         far.last_arrival_at = near.last_arrival_at = self.now + trip_s
-        self.at(self.now + trip_s, lambda: self._link_up(near, LinkUp(near.link, target.peer, theirs, True, address)))
-        remote = self.address(run.name)
-        self._link_up(far, LinkUp(far.link, run.peer, own, False, remote))
+        up = LinkUp(near.link, target.peer, theirs, True, address)
+        self.at(self.now + trip_s, self._link_up, near, up)
+        self._link_up(far, LinkUp(far.link, run.peer, own, False, self.address(run.name)))
 
     def _link_up(self, end: End, event: LinkUp) -> None:
-        if end.run.running:
+        run = end.run
+        if run.running:
             end.told = True
-            end.run.ends[end.link] = end
-            end.run.handle(event)
+            run.ends[end.link] = end
+            run.handle(event)
             if end.dead:  # it broke while this end was still shaking hands
-                end.run.later(self.options.notice_s, lambda: end.run.lose(end, "broken"))
+                run.later(self.options.notice_s, run.lose, end, "broken")
 
-    def transmit(self, end: End, frame: bytes) -> None:
-        """The last byte has left: it arrives after the delay, in order, or is lost."""
-        if end.dead or self._rng.random() < self.options.drop_share:
+    def transmit(self, end: End, message: Message, starts_at: float) -> float:
+        """It arrives after the delay, in order, or is lost."""
+        run, other, options = end.run, end.other, self.options
+        kind = type(message)
+        self.messages[kind] = self.messages.get(kind, 0) + 1
+        payload, size = self._frames.load(message)
+        run.bytes_sent += size
+        self.bytes_sent += size
+        leaves_at = starts_at + size / run.options.uplink_bytes_s
+        if options.drop_share and self._rng.random() < options.drop_share:
+            return leaves_at
+        arrives_at = leaves_at + end.trip_s + options.jitter_s * self._rng.random()
+        if arrives_at < end.last_arrival_at:
+            arrives_at = end.last_arrival_at
+        if other.run.options.downlink_bytes_s:
+            arrives_at = max(arrives_at, other.run.downlink_free_at) + size / other.run.options.downlink_bytes_s
+            other.run.downlink_free_at = arrives_at
+        end.last_arrival_at = arrives_at
+        self._order += 1
+        heapq.heappush(self._heap, (arrives_at, self._order, self._arrive, (other, payload)))
+        return leaves_at
+
+    def _arrive(self, end: End, payload: Message | bytes) -> None:
+        run = end.run
+        if end.dead or end.closing or not end.told or not run.running:
             return
-        other = end.other
-        arrival = max(self.now + self._trip(end.run, other.run), end.last_arrival_at)
-        end.last_arrival_at = arrival
-        self.at(arrival, lambda: self._arrive(other, frame))
+        if isinstance(payload, bytes):
+            self.history.add_frame(payload)
+            payload = self._frames.read(payload)
+        run.handle(MessageReceived(end.link, payload))
 
-    def _arrive(self, end: End, frame: bytes) -> None:
-        if not end.dead and not end.closing and end.told and end.run.running:
-            self._history.update(frame)
-            end.run.handle(MessageReceived(end.link, decode(frame)))
-
-    def hang_up(self, end: End, reason: str) -> None:
+    def hang_up(self, end: End, reason: str, leaves_at: float) -> None:
         """The closing end's queue is empty: the other one learns it after the last message."""
-        if end.dead:
-            return
-        other = end.other
-        self._links.pop(end.key, None)
-        arrival = max(self.now + self._trip(end.run, other.run), end.last_arrival_at)
-        self.at(arrival, lambda: other.run.lose(other, f"closed: {reason}"))
+        self._unlink(end.key)
+        arrives_at = max(leaves_at + end.trip_s + self._jitter(), end.last_arrival_at)
+        self.at(arrives_at, end.other.run.lose, end.other, f"closed: {reason}")
+
+    def wake(self, when: float, uplink: Uplink) -> None:
+        self.at(when, uplink.pump)
 
     def _trip(self, one: Run, other: Run | None) -> float:
-        ends_s = one.options.delay_s + (other.options.delay_s if other is not None else 0.0)
-        return self.options.delay_s + ends_s + self._rng.uniform(0.0, self.options.jitter_s)
+        """One way, without jitter."""
+        trip_s = self.options.delay_s + one.options.delay_s
+        if other is None:
+            return trip_s
+        relayed = self.options.relay_delay_s if _both_symmetric(one, other) else 0.0
+        return trip_s + other.options.delay_s + relayed
+
+    def _jitter(self) -> float:
+        return self.options.jitter_s * self._rng.random()
 
     # What runs tell
 
     def handled(self, run: Run, event: Event, effects: list[Effect]) -> None:
-        self.events += 1
-        self._history.update(f"{self.now!r} {run.name} {type(event).__name__} {len(effects)}".encode())
-        self._watcher.handled(run, event, effects, self.now)
+        self._record(self.now, run.number, event, len(effects))
+        self._unwatched += 1
+        if self._unwatched >= self._watch_every:
+            self._unwatched = 0
+            self._watcher.handled(run, event, effects, self.now)
 
-    def mixed(self, run: Run, swap: int, before: list[float]) -> None:
-        self._watcher.mixed(run, swap, before)
+    def mixed(self, run: Run, swap: int, before: Sequence[float]) -> None:
+        self._watcher.mixed(run, swap, before, self.now)
+
+    def adopted(self, run: Run, before: Sequence[float]) -> None:
+        self._watcher.adopted(run, before)
+
+
+def _both_symmetric(one: Run, other: Run) -> bool:
+    return one.options.nat is Nat.SYMMETRIC and other.options.nat is Nat.SYMMETRIC

@@ -1,8 +1,18 @@
 """What a simulated network and its nodes are like. Frozen data; every field names its unit."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from p2pfed.core.messages import PART_BYTES, Role
+from p2pfed.ports import Encoding
+
+
+class Nat(StrEnum):
+    """Who can be dialled. A symmetric one gives each conversation a port of its own, which nobody can guess."""
+
+    PUBLIC = "public"
+    CONE = "cone"
+    SYMMETRIC = "symmetric"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +31,13 @@ class NetworkOptions:
     """Longest time until an end learns that its link broke."""
     dial_failure_share: float = 0.0
     dial_timeout_s: float = 10.0
-    """What dialling somebody behind a cut costs."""
+    """What dialling somebody costs who does not answer: behind a cut or a NAT, or none of its topology."""
+    hole_punching: bool = True
+    """Without it only public peers can be dialled."""
+    relay_delay_s: float = 0.0
+    """Added one way where both ends are behind symmetric NATs and a relay carries the link; 0: they find no way."""
+    codec: bool = True
+    """False: messages travel as objects, and their bytes are reckoned. For thousands of nodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,24 +53,50 @@ class NodeOptions:
     fingerprint: tuple[tuple[str, str], ...] = ()
     uplink_bytes_s: float = 1.25e6
     """Shared by its links, which take turns; in order within each."""
+    downlink_bytes_s: float = 0.0
+    """Shared by all that comes in; 0: no limit."""
+    nat: Nat = Nat.PUBLIC
     delay_s: float = 0.0
     """Added to every message from and to this node, one way."""
     start_s: float = 0.0
     knows: tuple[str, ...] = ()
     """Names of the bootstrap peers it is told of at its start."""
+    remembers: int = 0
+    """So many other nodes of the scenario, drawn at random, it knows as from an earlier run."""
+    links_only: tuple[str, ...] = ()
+    """Nodes it can link with; empty: with all. Those it knows from the start."""
     neighbours_target: int = 8
     links_max: int = 32
     trains: bool = True
     """False: steps take time and change nothing."""
+    learner: str = "toy"
+    """"toy" or "quadratic" (`population`)."""
     step_s: float = 1.0
+    step_range: float = 1.0
+    """The slowest such device over the fastest: their steps lie evenly in logarithm around `step_s`."""
+    step_sigma: float = 0.0
+    """Deviation of the logarithm of `step_s` from node to node."""
     step_jitter_share: float = 0.1
+    """Of one step's time, uniform."""
     steps_between_swaps: int = 4
     steps_max: int = 0
     swap_interval_s: float = 10.0
     learning_rate: float = 0.05
+    noise: float = 0.0
+    """Deviation of each value of a quadratic's gradient."""
+    clip: float = 2.0
+    """As `gossip.clip`; toys do not clip."""
+    attack: str = ""
+    """One of `attackers.ATTACKS`; empty: honest."""
+    attack_scale: float = 4.0
     values: int = 16
     """Length of the adapter, in floats."""
-    encoding: str = "float64"
+    weight: int = 1
+    members: tuple[str, ...] = ()
+    """Names of a fixed membership, which swaps by the schedule."""
+    swap_day_bytes: int = 0
+    link_day_bytes: int = 0
+    encoding: Encoding = Encoding.FLOAT32
     part_bytes: int = PART_BYTES
     admit_s: float = 0.01
     checkpoint_interval_s: float = 60.0

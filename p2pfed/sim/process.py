@@ -6,13 +6,13 @@ ignores whatever was scheduled for it.
 
 import random
 from collections import deque
-from collections.abc import Callable
-from functools import partial
-from typing import Protocol, cast
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from p2pfed.core.events import (
     Admit,
     Admitted,
+    Adopt,
     CloseLink,
     Dial,
     Effect,
@@ -24,6 +24,8 @@ from p2pfed.core.events import (
     LinkId,
     Mix,
     Mixed,
+    Publish,
+    Published,
     Remember,
     Report,
     Retire,
@@ -40,98 +42,77 @@ from p2pfed.core.messages import PROTOCOL_VERSION, Hello, Message, Part, PartMis
 from p2pfed.core.peer import PeerSettings, PeerState
 from p2pfed.core.version import part_of, version_of
 from p2pfed.errors import RemoteError
-from p2pfed.ports import MixReport, PeerId
-from p2pfed.sim.learner import ToyLearner
+from p2pfed.ports import Encoding, PeerId
+from p2pfed.sim.mixers import SimMixer
 from p2pfed.sim.options import NodeOptions
-from p2pfed.wire.codec import encode
+from p2pfed.sim.uplink import SEND_QUEUE_MAX, End, Hangup, Uplink, UplinkWires
 
-SEND_QUEUE_MAX = 64
-"""Messages waiting for one peer, as in a real session: one more and the link is cut."""
+FLUSH_S = 0.05
+"""How often a run that is ending looks whether its last messages have left."""
 
 
-class Wires(Protocol):
+class Wires(UplinkWires, Protocol):
     """What a run needs of the network around it."""
 
-    now: float
-
-    def at(self, when: float, action: Callable[[], None]) -> None: ...
+    def at(self, when: float, action: Callable[..., None], *args: object) -> None: ...
 
     def dial(self, run: "Run", peer: PeerId, addresses: tuple[str, ...]) -> None: ...
 
-    def transmit(self, end: "End", frame: bytes) -> None: ...
-
-    def hang_up(self, end: "End", reason: str) -> None: ...
-
     def handled(self, run: "Run", event: Event, effects: list[Effect]) -> None: ...
 
-    def mixed(self, run: "Run", swap: int, before: list[float]) -> None: ...
+    def mixed(self, run: "Run", swap: int, before: Sequence[float]) -> None: ...
+
+    def adopted(self, run: "Run", before: Sequence[float]) -> None: ...
 
     def finished(self, run: "Run") -> None: ...
 
 
-class Hangup:
-    """Last in the queue of an end that was closed: the other end learns it after what was said before."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-
-
-Outgoing = Message | SendPart | Hangup
-
-
-class End:
-    """One end of a link. `told` from LinkUp to LinkDown; a `dead` link carries nothing and says nothing."""
-
-    def __init__(self, run: "Run", link: LinkId) -> None:
-        self.run = run
-        self.link = link
-        self.key = 0
-        self.other: End = self
-        self.told = False
-        self.closing = False
-        self.dead = False
-        self.outbox: deque[Outgoing] = deque()
-        self.parts: deque[SendPart] = deque()
-        """Behind everything else: an ask or a ping that waits for bulk would look like a dead peer."""
-
-    @property
-    def queued(self) -> int:
-        return len(self.outbox) + len(self.parts)
-        self.last_arrival_at: float = 0.0
-
-
 class Run:
-    """Owns a PeerState, its learner and its links."""
+    """Owns a PeerState, its learner and its links. `number` is the node's, the same in all its runs."""
 
     def __init__(
-        self, options: NodeOptions, own: Hello, wires: Wires, rng: random.Random, learner: ToyLearner | None
+        self,
+        options: NodeOptions,
+        number: int,
+        own: Hello,
+        wires: Wires,
+        rng: random.Random,
+        mixer: SimMixer | None,
+        step_s: float,
     ) -> None:
         self.options = options
+        self.number = number
         self.name = options.name
         self.hello = own
         self.peer = PeerId(options.peer or f"sim-{options.name}")
-        self.learner = learner
+        self.mixer = mixer
+        self.step_s = step_s
         self.state = PeerState(own, self.peer, settings_of(options), rng)
         self.running = True
         self.ends: dict[LinkId, End] = {}
+        self.links: dict[int, None] = {}
+        """Keys of the network's, of links that this run is an end of."""
+        self.twist: Callable[[Message], Message] | None = None
+        """What an attacker says in place of the truth."""
+        self.uplink = Uplink(self, wires)
+        self.downlink_free_at = 0.0
         self.timers_pending = 0
         self.bytes_sent = 0
         self.events = 0
-        self.messages: dict[str, int] = {}
         self.reports: dict[str, int] = {}
         self.partners: dict[PeerId, None] = {}
         self.remembered: tuple[PeerRecord, ...] = ()
         self.checkpoint: bytes | None = None
         self.loss: float | None = None
-        self.mixes: deque[tuple[Mix, bytes]] = deque()
+        self.mixes: deque[tuple[Mix | Adopt, bytes, bytes, Encoding]] = deque()
         self.published: dict[bytes, bytes] = {}
         self.inbox: dict[bytes, bytearray] = {}
+        self.encodings: dict[bytes, Encoding] = {}
+        """Of the versions in `inbox`."""
         self._wires = wires
         self._rng = rng
         self._links = 0
-        self._waiting: deque[End] = deque()
-        self._sending = False
-        self._finishing = False
+        self._publications: deque[Encoding] = deque()
         self._steps_todo: int | None = None
         self._stepping = False
         self._saved_at: float | None = None
@@ -143,11 +124,18 @@ class Run:
         effects = self.state.handle(event, self._wires.now)
         self._wires.handled(self, event, effects)
         for effect in effects:
-            self._carry_out(effect)
+            if type(effect) is Send:  # by far the most
+                self._queue(effect.link, effect.message)
+            else:
+                self._carry_out(effect)
 
-    def later(self, delay_s: float, action: Callable[[], None]) -> None:
+    def later(self, delay_s: float, action: Callable[..., None], *args: object) -> None:
         """Do something after a while, unless this run is over by then."""
-        self._wires.at(self._wires.now + delay_s, lambda: action() if self.running else None)
+        self._wires.at(self._wires.now + delay_s, self._if_running, action, *args)
+
+    def _if_running(self, action: Callable[..., None], *args: object) -> None:
+        if self.running:
+            action(*args)
 
     def new_end(self) -> End:
         self._links += 1
@@ -163,28 +151,27 @@ class Run:
 
     def _carry_out(self, effect: Effect) -> None:
         match effect:
-            case Send(link=link, message=message):
-                self._queue(link, message)
-            case SendPart(link=link):
-                self._queue(link, effect)
             case SetTimer(timer=timer, at=at):
                 self.timers_pending += 1
-                self.later(max(0.0, at - self._wires.now), lambda: self._fire(timer))
+                self._wires.at(max(at, self._wires.now), self._fire, timer)
+            case Report(kind=kind, fields=fields):
+                self.reports[kind] = self.reports.get(kind, 0) + 1
+                if kind == "swap-finished":
+                    self.partners[PeerId(str(fields["peer"]))] = None
+            case SendPart(link=link):
+                self._queue(link, effect)
+            case Send(link=link, message=message):
+                self._queue(link, message)
             case Dial(peer=peer, addresses=addresses):
                 self._wires.dial(self, peer, addresses)
             case CloseLink(link=link, reason=reason):
                 self._close(link, reason)
             case Remember(peers=peers):
                 self.remembered = peers
-            case Report(kind=kind, fields=fields):
-                self.reports[kind] = self.reports.get(kind, 0) + 1
-                if kind == "swap-finished":
-                    self.partners[PeerId(str(fields["peer"]))] = None
             case Finish():
-                self._finishing = True
                 for link in list(self.ends):
                     self._close(link, "stopped")
-                self._pump()
+                self._finish()
             case _:
                 self._carry_out_learning(effect)
 
@@ -194,13 +181,19 @@ class Run:
                 payload = self.inbox.setdefault(version.digest, bytearray(version.size))
                 start = index * version.part_size
                 payload[start : start + len(data)] = data
+                self.encodings[version.digest] = version.encoding
             case Admit(digest=digest):
-                self.later(self.options.admit_s, lambda: self._admit(digest))
-            case Mix(digest=digest):
-                self.mixes.append((effect, bytes(self.inbox.pop(digest))))
+                self.later(self.options.admit_s, self._admit, digest)
+            case Mix(own=own, digest=digest):
+                self._queue_mix(effect, self.published[own], digest)
+            case Adopt(digest=digest):
+                self._queue_mix(effect, b"", digest)
+            case Publish(encoding=encoding):
+                self._publications.append(encoding)
                 self._work()
             case Forget(digest=digest):
                 self.inbox.pop(digest, None)
+                self.encodings.pop(digest, None)
             case Retire(digest=digest):
                 self.published.pop(digest, None)
             case Train(steps=steps):
@@ -217,16 +210,10 @@ class Run:
         end = self.ends.get(link)
         if end is None or end.closing:
             return
-        if end.queued >= SEND_QUEUE_MAX:
+        if self.twist is not None and not isinstance(item, SendPart):
+            item = self.twist(item)
+        if not self.uplink.put(end, item):
             self._close(link, f"{SEND_QUEUE_MAX} messages wait for it, more than it takes")
-            return
-        self._put(end, item)
-
-    def _put(self, end: End, item: Outgoing) -> None:
-        end.parts.append(item) if isinstance(item, SendPart) else end.outbox.append(item)
-        if end.queued == 1:
-            self._waiting.append(end)
-        self._pump()
 
     def _close(self, link: LinkId, reason: str) -> None:
         """What was said before still goes out, parts need not; this side is told at once."""
@@ -234,10 +221,9 @@ class Run:
         if end is None or end.closing:
             return
         end.closing = True
-        self._waiting = deque(other for other in self._waiting if other is not end or end.outbox)
-        end.parts.clear()
-        self.later(0.0, lambda: self._closed(end, reason))
-        self._put(end, Hangup(reason))
+        self.uplink.drop_parts(end)
+        self.later(0.0, self._closed, end, reason)
+        self.uplink.put(end, Hangup(reason))
 
     def _closed(self, end: End, reason: str) -> None:
         if end.told:
@@ -245,35 +231,16 @@ class Run:
             del self.ends[end.link]
             self.handle(LinkDown(end.link, reason))
 
-    def _pump(self) -> None:
-        """Put the next message on the uplink: links take turns, parts come last within each."""
-        while self._waiting and not self._sending:
-            end = self._waiting.popleft()
-            item = end.outbox.popleft() if end.outbox else end.parts.popleft()
-            if end.queued:
-                self._waiting.append(end)
-            if isinstance(item, Hangup):
-                self._wires.hang_up(end, item.reason)
-                continue
-            if end.dead:
-                continue
-            message = self._load(item) if isinstance(item, SendPart) else item
-            kind = type(message).__name__
-            self.messages[kind] = self.messages.get(kind, 0) + 1
-            frame = encode(message)
-            self.bytes_sent += len(frame)
-            self._sending = True
-            self.later(len(frame) / self.options.uplink_bytes_s, partial(self._sent, end, frame))
-            return
-        if self._finishing and not self._waiting and not self._sending:
+    def _finish(self) -> None:
+        """Over once the last word is out."""
+        idle_at = self.uplink.idle_at
+        if idle_at is not None and idle_at <= self._wires.now:
             self._wires.finished(self)
+        else:
+            self._wires.at(idle_at if idle_at is not None else self._wires.now + FLUSH_S, self._finish)
 
-    def _sent(self, end: End, frame: bytes) -> None:
-        self._sending = False
-        self._wires.transmit(end, frame)
-        self._pump()
-
-    def _load(self, item: SendPart) -> Message:
+    def load(self, item: SendPart) -> Message:
+        """A part, read at the moment it is sent."""
         payload = self.published.get(item.digest)
         if payload is None:
             return PartMissing(item.digest)
@@ -281,46 +248,59 @@ class Run:
 
     # Learning
 
+    def _queue_mix(self, effect: Mix | Adopt, own: bytes, digest: bytes) -> None:
+        self.mixes.append((effect, own, bytes(self.inbox.pop(digest)), self.encodings.pop(digest)))
+        self._work()
+
     def _admit(self, digest: bytes) -> None:
-        assert self.learner is not None
+        assert self.mixer is not None
         problem: str | None = None
         payload = self.inbox.get(digest)
         try:
             if payload is None:
                 problem = "no longer held"
             else:
-                self.learner.admit(bytes(payload))
+                self.mixer.admit(bytes(payload), self.encodings[digest])
         except RemoteError as error:
             problem = str(error)
         self.handle(Admitted(digest, problem))
 
     def _work(self) -> None:
         """The next duty of the learner: mixes between two steps, then steps, then the round's end."""
-        if self._stepping or self.learner is None:
+        if self._stepping or self.mixer is None:
             return
         if self.mixes:
             self._stepping = True
             self.later(0.0, self._mix)
+        elif self._publications:
+            version = self._publish(self._publications.popleft())
+            self.later(0.0, self.handle, Published(version))
+            self._work()
         elif self._steps_todo:
             self._stepping = True
             spread = self.options.step_jitter_share
-            self.later(self.options.step_s * self._rng.uniform(1.0 - spread, 1.0 + spread), self._stepped)
+            self.later(self.step_s * self._rng.uniform(1.0 - spread, 1.0 + spread), self._stepped)
         elif self._steps_todo == 0:
             self._steps_todo = None
             self._save_if_due()
-            progress = self.learner.progress()
-            version = self._publish()
+            progress = self.mixer.progress()
+            version = self._publish(self.options.encoding)
             self.handle(Trained(version, progress.steps, progress.examples, self.loss))
             self._work()
 
     def _mix(self) -> None:
-        assert self.learner is not None
-        effect, payload = self.mixes.popleft()
-        before = self.learner.values
-        report: MixReport = self.learner.mix(payload, effect.weight)
-        self._wires.mixed(self, effect.swap, before)
+        assert self.mixer is not None
+        effect, own, theirs, encoding = self.mixes.popleft()
+        before = self.mixer.values
+        if isinstance(effect, Adopt):
+            report = self.mixer.adopt(theirs, encoding, effect.mixes)
+            self._wires.adopted(self, before)
+        else:
+            report = self.mixer.mix(own, theirs, encoding, effect.weight)
+            self._wires.mixed(self, effect.swap, before)
         self._stepping = False
-        self.handle(Mixed(effect.swap, report.distance, report.norm, self._publish()))
+        version = self._publish(self.options.encoding)
+        self.handle(Mixed(effect.swap, report.distance, report.norm, report.kept, version))
         self._work()
 
     def apply_last_mixes(self) -> None:
@@ -329,26 +309,27 @@ class Run:
             self._mix()
 
     def _stepped(self) -> None:
-        assert self.learner is not None
+        assert self.mixer is not None
         assert self._steps_todo is not None
-        self.loss = self.learner.step().loss
+        self.loss = self.mixer.step().loss
         self._steps_todo -= 1
         self._stepping = False
         self._work()
 
-    def _publish(self) -> Version:
-        learner = cast(ToyLearner, self.learner)
-        progress, payload = learner.progress(), learner.export()
-        version = version_of(payload, progress.steps, progress.examples, self.options.part_bytes)
+    def _publish(self, encoding: Encoding) -> Version:
+        mixer = self.mixer
+        assert mixer is not None
+        done, payload = mixer.progress(), mixer.export(encoding)
+        version = version_of(payload, encoding, done.steps, done.examples, done.mixes, self.options.part_bytes)
         self.published[version.digest] = payload
         return version
 
     def _save_if_due(self) -> None:
-        assert self.learner is not None
+        assert self.mixer is not None
         if self._saved_at is None:
             self._saved_at = self._wires.now
         elif self._wires.now - self._saved_at >= self.options.checkpoint_interval_s:
-            self.checkpoint, self._saved_at = self.learner.save(), self._wires.now
+            self.checkpoint, self._saved_at = self.mixer.save(), self._wires.now
 
 
 def settings_of(options: NodeOptions) -> PeerSettings:
@@ -358,6 +339,11 @@ def settings_of(options: NodeOptions) -> PeerSettings:
         options.steps_between_swaps,
         options.steps_max,
         options.swap_interval_s,
+        options.weight,
+        tuple(PeerId(f"sim-{name}") for name in options.members),
+        "simulated",
+        options.swap_day_bytes,
+        options.link_day_bytes,
         MembershipSettings(target, options.links_max),
     )
 
@@ -372,6 +358,7 @@ def hello_of(options: NodeOptions, network: tuple[tuple[str, str], ...], address
         fields,
         options.fingerprint,
         options.role,
+        options.encoding,
         instance,
         options.name,
         (address,),

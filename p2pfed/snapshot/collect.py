@@ -20,7 +20,7 @@ from p2pfed.net.address import parse_bootstrap
 from p2pfed.net.driver import Driver
 from p2pfed.net.identity import new_identity
 from p2pfed.net.libp2p import Libp2pTransport
-from p2pfed.ports import PeerId
+from p2pfed.ports import Encoding, PeerId
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,31 +46,32 @@ async def collect(
 
     Weights are equal, or each node's examples. Raises TransportError when no node could be read.
     """
-    from p2pfed.snapshot.mean import MeanLearner  # numpy: whoever takes no snapshot does without
+    from p2pfed.snapshot.mean import MeanMixer  # numpy: whoever takes no snapshot does without
 
     identity = new_identity()
     transport = Libp2pTransport(identity, ("/ip4/0.0.0.0/tcp/0",))
     rng = random.Random(secrets.randbits(64))
+    settings = CollectionSettings(settle_s=settle_s, deadline_s=deadline_s)
     hello = Hello(
-        PROTOCOL_VERSION,
-        network.network_id,
-        network.fields(),
-        (),
-        Role.OBSERVER,
-        rng.getrandbits(53),
-        "observer",
-        (),
-        0.0,
+        version=PROTOCOL_VERSION,
+        network_id=network.network_id,
+        network=network.fields(),
+        fingerprint=(),
+        role=Role.OBSERVER,
+        encoding=settings.encoding,
+        instance=rng.getrandbits(53),
+        name="observer",
+        addresses=(),
+        time_s=0.0,
     )
 
     def weigh(version: Version) -> float:
         return float(max(1, version.examples)) if by_examples else 1.0
 
-    settings = CollectionSettings(settle_s=settle_s, deadline_s=deadline_s)
     collector = Collector(hello, transport.peer, settings, rng, weigh)
-    mean = MeanLearner()
+    mean = MeanMixer()
     driver = Driver(transport, network.network_id, on_report=_ignore, on_remember=lambda _: None, wall_clock=time.time)
-    driver.attach(mean, None, 0.0)
+    driver.attach(mean, settings.encoding, None, 0.0)
     peers = [parse_bootstrap(text) for text in bootstrap]
     found = [PeerFound(peer, (address,), FoundBy.BOOTSTRAP) for peer, address in peers]
     async with transport.running():
@@ -79,7 +80,7 @@ async def collect(
         reasons = "; ".join(f"{peer}: {reason}" for peer, reason in collector.failures.items())
         raise TransportError(f"no node could be read ({reasons or 'none was found'})")
     return Collection(
-        await trio.to_thread.run_sync(mean.export),
+        await trio.to_thread.run_sync(mean.export, Encoding.FLOAT32),
         tuple(collector.contributions),
         dict(collector.failures),
         mean.consensus_distance(),

@@ -97,7 +97,7 @@ def manifest(network: NetworkConfig, snapshot: Snapshot) -> dict[str, object]:
         "format": MANIFEST_FORMAT,
         "network": network.name,
         "network_id": network.network_id,
-        "fields": {name: json.loads(value) for name, value in network.fields()},
+        "fields": network.values(),
         "adapter_sha256": snapshot.sha256,
         "consensus_distance": snapshot.consensus_distance,
         "contributions": [

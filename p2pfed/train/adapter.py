@@ -9,8 +9,7 @@ promise. B starts at 0.
 import hashlib
 import math
 import warnings
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,22 +17,20 @@ import torch
 
 from p2pfed.config import NetworkConfig
 from p2pfed.errors import ConfigError, LearnerError
-from p2pfed.wire.tensors import DTYPES, Expected, expected_size, pack_tensors, unpack_tensors
+
+if TYPE_CHECKING:
+    from p2pfed.ports import Values
 
 ADAPTER_NAME = "default"
-_ENCODINGS = {"float32": "F32", "float16": "F16"}
 
 
 class Adapter:
-    """The factors of one PEFT model. `values()` and `assign` are its only way in and out."""
+    """The factors of one PEFT model. `values`, `assign` and `move` are its only ways in and out."""
 
     def __init__(self, network: NetworkConfig, base: Any) -> None:
         """Puts factors into `base` (in place: one adapter a base) and gives them their initial values."""
         import peft
 
-        if network.gossip.encoding not in _ENCODINGS:
-            raise ConfigError(f"gossip.encoding {network.gossip.encoding!r}, expected float32 or float16")
-        self._encoding = _ENCODINGS[network.gossip.encoding]
         try:
             with warnings.catch_warnings():
                 # PEFT asks transformers in a way that is being renamed there; users can do nothing about it.
@@ -42,64 +39,35 @@ class Adapter:
         except ValueError as error:
             raise ConfigError(f"adapter.targets {list(network.adapter.targets)}: {str(error)[:200]}") from error
         self.factors: dict[str, torch.nn.Parameter] = dict(sorted(_named_factors(self.model).items()))
-        shapes = {name: tuple(factor.shape) for name, factor in self.factors.items()}
-        self.expected: Expected = {name: (self._encoding, shape) for name, shape in shapes.items()}
-        self._seed = {name: torch.from_numpy(initial_factor(network, name, shapes[name])) for name in shapes}
+        self.shapes = {name: tuple(factor.shape) for name, factor in self.factors.items()}
+        self.start = {name: initial_factor(network, name, shape) for name, shape in self.shapes.items()}
+        for array in self.start.values():
+            array.flags.writeable = False
         self.reset()
-
-    def size(self) -> int:
-        """Of `encode()`, exactly."""
-        return expected_size(self.expected)
 
     def reset(self) -> None:
         """Back to the initial values all nodes share."""
-        self.assign(self._seed)
+        self.assign(self.start)
 
-    def assign(self, values: Mapping[str, torch.Tensor]) -> None:
+    def assign(self, values: "Values") -> None:
         with torch.no_grad():
             for name, factor in self.factors.items():
-                factor.copy_(values[name])
+                factor.copy_(torch.tensor(values[name]))
 
-    def values(self) -> dict[str, torch.Tensor]:
-        """A copy, float32, on the CPU."""
-        return {name: factor.detach().to("cpu", copy=True) for name, factor in self.factors.items()}
-
-    def encode(self) -> bytes:
-        """In wire form. Raises LearnerError (ExitCode.TRAINING) where a value is not finite in it."""
-        with np.errstate(over="ignore"):
-            dtype = DTYPES[self._encoding]
-            return pack_tensors({k: v.numpy().astype(dtype, copy=False) for k, v in self.values().items()})
-
-    def decode(self, payload: bytes) -> dict[str, torch.Tensor]:
-        """A peer's values as float32. Raises RemoteError with the defect."""
-        named = unpack_tensors(payload, self.expected)
-        return {name: torch.from_numpy(array.astype(np.float32)) for name, array in named.items()}
-
-    def move_towards(self, other: Mapping[str, torch.Tensor], weight: float) -> float:
-        """self += weight * (other - self) in float32; returns the distance before."""
-        squares = 0.0
+    def move(self, by: "Values") -> None:
+        """self += by."""
         with torch.no_grad():
             for name, factor in self.factors.items():
-                difference = other[name].to(factor.device) - factor
-                squares += _square(difference)
-                factor.add_(difference, alpha=weight)
-        return math.sqrt(squares)
+                factor.add_(on_device(by[name], factor))
 
-    def norm(self) -> float:
-        """L2 norm of the difference to the initial values."""
-        pairs = ((factor.detach(), self._seed[name].to(factor.device)) for name, factor in self.factors.items())
-        return math.sqrt(sum(_square(now - before) for now, before in pairs))
+    def values(self) -> dict[str, npt.NDArray[np.float32]]:
+        """A copy, on the CPU."""
+        return {name: factor.detach().to("cpu", copy=True).numpy() for name, factor in self.factors.items()}
 
-    def shapes_digest(self) -> str:
-        """Of names, dtypes and shapes: what must be equal for two adapters to be averaged."""
-        return hashlib.sha256(repr(sorted(self.expected.items())).encode()).hexdigest()
 
-    def seed_digest(self) -> str:
-        """Of the initial values' bytes."""
-        digest = hashlib.sha256()
-        for name in self._seed:
-            digest.update(self._seed[name].numpy().astype("<f4", copy=False).tobytes())
-        return digest.hexdigest()
+def on_device(array: npt.NDArray[np.float32], beside: torch.Tensor) -> torch.Tensor:
+    """A copy where that tensor is."""
+    return torch.tensor(array, device=beside.device)
 
 
 def lora_config(network: NetworkConfig) -> Any:
@@ -138,7 +106,3 @@ def _named_factors(model: Any) -> dict[str, torch.nn.Parameter]:
     if not found:
         raise LearnerError("the adapter has no factor: no module has one of the target names")
     return found
-
-
-def _square(tensor: torch.Tensor) -> float:
-    return float(tensor.double().pow(2).sum())

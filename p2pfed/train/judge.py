@@ -12,6 +12,7 @@ import torch
 
 from p2pfed.config import NetworkConfig
 from p2pfed.errors import LearnerError
+from p2pfed.ports import Encoding
 from p2pfed.train.adapter import Adapter
 from p2pfed.train.base_model import BaseModel
 from p2pfed.train.examples import Example, encode_example, grading_prompt, training_texts
@@ -19,6 +20,7 @@ from p2pfed.train.loop import collate, token_losses
 from p2pfed.train.prompts import load_template
 from p2pfed.train.rows import AbsoluteRow, RelativeRow
 from p2pfed.train.verdict import RESULT_MARK, Verdict, read_lenient, read_strict
+from p2pfed.wire.tensors import unpack_tensors
 
 ANSWER_TOKENS_MAX = 32
 """Of a compact verdict: at most 20 of feedback and 8 of mark, score and end, with room."""
@@ -69,11 +71,11 @@ class Judge:
         self._tokens_max = min(network.model.sequence_tokens_max, base.model.config.max_position_embeddings)
 
     def use(self, payload: bytes | None) -> None:
-        """Judge with this adapter; None: the untouched base, which the initial factors (B = 0) equal exactly."""
+        """Judge with this float32 payload; None: the untouched base, equal to the initial factors (B = 0)."""
         if payload is None:
             self.adapter.reset()
         else:
-            self.adapter.assign(self.adapter.decode(payload))
+            self.adapter.assign(unpack_tensors(payload, self.adapter.shapes, Encoding.FLOAT32))
 
     def losses(self, examples: Sequence[Example]) -> list[float]:
         """Mean completion loss of each example, of any kind of row."""

@@ -1,6 +1,7 @@
-"""ports.Learner with a real model: AdamW on LoRA factors, mixed with those of neighbours.
+"""ports.Learner and ports.Momentum with a real model: AdamW on LoRA factors.
 
-AdamW's moments are kept over mixes: they describe the local gradient, which a mix moves little.
+AdamW's moments are kept over mixes: they describe the local gradient, which a mix moves little. What is exchanged of
+the first one is free of its bias towards 0, so that nodes of many steps and of few can average it.
 A step whose loss or gradient is not finite changes nothing: factors and moments stay those of the last good
 step, the batch is passed over, and LearnerError (ExitCode.TRAINING) names its rows.
 A checkpoint is one safetensors file; after `load(save())` the next steps are bit-equal. No random state is in
@@ -11,6 +12,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -19,17 +21,22 @@ from safetensors.torch import save as save_tensors
 
 from p2pfed.config import NetworkConfig, NodeConfig
 from p2pfed.errors import ExitCode, LearnerError
-from p2pfed.ports import MixReport, Progress, StepReport
-from p2pfed.train.adapter import Adapter
+from p2pfed.ports import Progress, StepReport
+from p2pfed.train.adapter import Adapter, on_device
 from p2pfed.train.base_model import BaseModel, base_folder, load_base, load_config, load_tokenizer, pick_device
 from p2pfed.train.base_model import compute_dtype as device_dtype
 from p2pfed.train.data import DataReport
 from p2pfed.train.examples import Cursor, Example, Tokenised, epoch_batches, tokenise
-from p2pfed.train.loop import collate, make_optimizer, optimizer_step
+from p2pfed.train.loop import ADAM_BETAS, collate, make_optimizer, optimizer_step
 from p2pfed.train.preflight import available_bytes, check_memory, memory_need
 from p2pfed.train.prompts import load_template
 
-CHECKPOINT_FORMAT = 1
+if TYPE_CHECKING:
+    from p2pfed.ports import Values
+
+CHECKPOINT_FORMAT = 2
+STEER_SHARE = 0.5
+"""Of the really moved in the first moment after `steer`: 0.3 and 1.0 were measured and were not better."""
 HEADER_BYTES_MAX = 64 * 2**20
 """Of a checkpoint's JSON header: more than any adapter's names need, less than a damaged length asks for."""
 
@@ -55,6 +62,8 @@ class LoraLearner:
         self._optimizer = make_optimizer(list(self.adapter.factors.values()), network.training)
         self._steps = 0
         self._examples_seen = 0
+        self._rates_sum = 0.0
+        """Learning rates of the steps since the last `steer`."""
         self._cursor = Cursor()
         self._batches: tuple[int, list[list[int]]] | None = None
 
@@ -65,12 +74,7 @@ class LoraLearner:
         return {
             "base": self._base.digest,
             "tokenizer": self._base.tokenizer_digest,
-            "adapter": self.adapter.shapes_digest(),
-            "initial": self.adapter.seed_digest(),
         }
-
-    def adapter_bytes(self) -> int:
-        return self.adapter.size()
 
     def step(self) -> StepReport:
         chosen = [self.examples[index] for index in self._next_batch()]
@@ -91,17 +95,48 @@ class LoraLearner:
             )
         self._steps += 1
         self._examples_seen += len(chosen)
+        self._rates_sum += float(self._optimizer.param_groups[0]["lr"])
         return StepReport(loss, len(chosen), sum(len(example.ids) for example in chosen))
 
-    def export(self) -> bytes:
-        return self.adapter.encode()
+    def start(self) -> "Values":
+        return self.adapter.start
 
-    def admit(self, payload: bytes) -> None:
-        self.adapter.decode(payload)
+    def values(self) -> "Values":
+        return self.adapter.values()
 
-    def mix(self, payload: bytes, weight: float) -> MixReport:
-        distance = self.adapter.move_towards(self.adapter.decode(payload), weight)
-        return MixReport(distance, self.adapter.norm())
+    def move(self, by: "Values") -> None:
+        self.adapter.move(by)
+
+    def first_moment(self) -> "Values":
+        found = {}
+        for name, factor in self.adapter.factors.items():
+            state = self._optimizer.state.get(factor)
+            moment = state["exp_avg"] / _filled(state, 0) if state else torch.zeros_like(factor)
+            found[name] = moment.detach().to("cpu", copy=True).numpy()
+        return found
+
+    def move_first_moment(self, by: "Values") -> None:
+        """Before the first step there is nothing to move: it keeps `filled` 0 of it."""
+        with torch.no_grad():
+            for name, factor in self.adapter.factors.items():
+                state = self._optimizer.state.get(factor)
+                if state:
+                    state["exp_avg"].add_(on_device(by[name], factor), alpha=_filled(state, 0))
+
+    def steer(self, moved: "Values") -> None:
+        """A step moves a factor by -rate * m' / sqrt(v'): so m' is what would have moved it as far in as many steps."""
+        if self._rates_sum == 0.0:
+            return
+        with torch.no_grad():
+            for name, factor in self.adapter.factors.items():
+                state = self._optimizer.state.get(factor)
+                if not state:
+                    continue
+                scale = (state["exp_avg_sq"] / _filled(state, 1)).sqrt_()
+                share = -STEER_SHARE * _filled(state, 0) / self._rates_sum
+                moment = on_device(moved[name], factor).mul_(scale)
+                state["exp_avg"].mul_(1.0 - STEER_SHARE).add_(moment, alpha=share)
+        self._rates_sum = 0.0
 
     def save(self) -> bytes:
         tensors: dict[str, torch.Tensor] = {}
@@ -118,6 +153,7 @@ class LoraLearner:
             "examples": self._examples_seen,
             "epoch": self._cursor.epoch,
             "position": self._cursor.position,
+            "rates_sum": self._rates_sum,
             "network": self._network.network_id,
         }
         contiguous = {name: tensor.to("cpu").contiguous() for name, tensor in tensors.items()}
@@ -136,7 +172,7 @@ class LoraLearner:
                     continue
                 if tensor is None or tensor.shape != factor.shape or tensor.dtype != torch.float32:
                     raise LearnerError(f"checkpoint does not fit this model at {kind}.{name}", ExitCode.CHECKPOINT)
-        self.adapter.assign({name: tensors[f"factor.{name}"] for name in self.adapter.factors})
+        self.adapter.assign({name: tensors[f"factor.{name}"].numpy() for name in self.adapter.factors})
         self._optimizer.state.clear()
         for name, factor in self.adapter.factors.items():
             if f"updates.{name}" in tensors:
@@ -146,6 +182,7 @@ class LoraLearner:
                     "exp_avg_sq": tensors[f"second.{name}"].to(factor.device, copy=True),
                 }
         self._steps, self._examples_seen = int(values["steps"]), int(values["examples"])
+        self._rates_sum = float(values["rates_sum"])
         self._cursor = Cursor(int(values["epoch"]), int(values["position"]))
 
     def _next_batch(self) -> list[int]:
@@ -182,7 +219,7 @@ def open_learner(
     return learner, tokenised
 
 
-def _read_checkpoint(checkpoint: bytes) -> tuple[dict[str, str | int], dict[str, torch.Tensor]]:
+def _read_checkpoint(checkpoint: bytes) -> tuple[dict[str, str | int | float], dict[str, torch.Tensor]]:
     try:
         length = int.from_bytes(checkpoint[:8], "little")
         if length > min(HEADER_BYTES_MAX, len(checkpoint)):
@@ -193,11 +230,18 @@ def _read_checkpoint(checkpoint: bytes) -> tuple[dict[str, str | int], dict[str,
         for name in ("steps", "examples", "epoch", "position"):
             if type(values[name]) is not int or values[name] < 0:
                 raise ValueError(f"{name} {values[name]!r}")
+        if type(values["rates_sum"]) is not float or not 0.0 <= values["rates_sum"] < math.inf:
+            raise ValueError(f"rates_sum {values['rates_sum']!r}")
         return values, load_tensors(checkpoint)
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise LearnerError(
             f"checkpoint is damaged: {' '.join(str(error).split())[:120]}", ExitCode.CHECKPOINT
         ) from error
+
+
+def _filled(state: Mapping[str, torch.Tensor], moment: int) -> float:
+    """Share of the weight in a moment that gradients have taken from the zeros it began with."""
+    return float(1.0 - ADAM_BETAS[moment] ** float(state["step"]))
 
 
 def _checkpoint_activations(model: object) -> None:

@@ -13,14 +13,16 @@ from typing import Any, cast
 import msgpack
 
 from p2pfed.core import messages as m
+from p2pfed.core.estimate import EPOCHS, LEADER_BITS
 from p2pfed.core.version import SIZE_MAX, version_problem
 from p2pfed.errors import RemoteError
-from p2pfed.ports import FRAME_BYTES_MAX
+from p2pfed.ports import FRAME_BYTES_MAX, Encoding
 from p2pfed.wire.fields import (
     Binary,
     Choice,
     Chunks,
     Field,
+    Flag,
     Integer,
     Maybe,
     Number,
@@ -41,6 +43,11 @@ RETRY_AFTER_S_MAX = 3600.0
 """Longest a peer may ask another to leave it alone."""
 TIME_S_MAX = 2.0**53
 """Seconds since 1970 that a float still tells apart."""
+WEIGHT_MAX = 2**40
+"""Rows of data of one node: a trillion, so that sums over all peers stay far from the end of an integer."""
+LEADER_MAX = 2**LEADER_BITS - 1
+TALLY_VALUE_MAX = 1e300
+"""Sums and means of a few such values stay finite."""
 ARRAY_ELEMENTS_MAX = m.FIELDS_MAX
 """The longest array of any message; keeps what a parser allocates near what a frame holds."""
 STRING_BYTES_MAX = 4 * m.TEXT_CHARS_MAX
@@ -67,17 +74,31 @@ _ADDRESSES = Several(Text(1, m.ADDRESS_CHARS_MAX, _ADDRESS_ALPHABET, start="/"),
 _PEER = Record(m.PeerRecord, {"peer": Text(1, PEER_ID_CHARS_MAX, _ID_ALPHABET), "addresses": _ADDRESSES})
 _PART_INDEX = Integer(0, m.PARTS_MAX - 1)
 _PAIRS = Pairs(m.FIELDS_MAX, _TEXT)
+_ENCODING = Choice(Encoding)
 _VERSION = _VersionRecord(
     m.Version,
     {
+        "encoding": _ENCODING,
         "digest": _DIGEST,
         "size": Integer(1, SIZE_MAX),
         "part_size": Integer(1, m.PART_BYTES),
         "parts": Chunks(m.DIGEST_BYTES, 1, m.PARTS_MAX),
         "steps": Integer(),
         "examples": Integer(),
+        "mixes": Integer(),
     },
 )
+_TALLY_VALUE = Number(0.0, TALLY_VALUE_MAX)
+_TALLY = Record(
+    m.Tally,
+    {
+        "epoch": Integer(0, EPOCHS - 1),
+        "leader": Integer(0, LEADER_MAX),
+        "shares": Several(_TALLY_VALUE, m.OWN_VALUES + 1, m.OWN_VALUES + 1),
+        "own": Several(_TALLY_VALUE, m.OWN_VALUES, m.OWN_VALUES),
+    },
+)
+_TERMS = Record(m.Terms, {"settled": Flag(), "weight": Integer(1, WEIGHT_MAX), "tally": _TALLY})
 _SWAP: Mapping[str, Field] = {"swap": Integer()}
 _HELLO: Mapping[str, Field] = {
     "version": Integer(1, VERSION_MAX),
@@ -85,6 +106,7 @@ _HELLO: Mapping[str, Field] = {
     "network": _PAIRS,
     "fingerprint": _PAIRS,
     "role": Choice(m.Role),
+    "encoding": _ENCODING,
     "instance": Integer(),
     "name": _WORDS,
     "addresses": _ADDRESSES,
@@ -100,8 +122,8 @@ FORMS: Mapping[int, Record] = MappingProxyType(
         5: Record(m.PeersTold, {"peers": Several(_PEER, 0, m.PEERS_TOLD_MAX)}),
         6: Record(m.Goodbye, {"reason": _WORDS}),
         7: Record(m.IdentityInUse, {"instance": Integer()}),
-        8: Record(m.SwapOffer, {**_SWAP, "version": _VERSION}),
-        9: Record(m.SwapAccept, {**_SWAP, "version": _VERSION}),
+        8: Record(m.SwapOffer, {**_SWAP, "version": _VERSION, "terms": _TERMS}),
+        9: Record(m.SwapAccept, {**_SWAP, "version": _VERSION, "terms": _TERMS}),
         10: Record(
             m.SwapDecline,
             {**_SWAP, "reason": Choice(m.DeclineReason), "retry_after_s": Number(0.0, RETRY_AFTER_S_MAX)},
@@ -110,7 +132,7 @@ FORMS: Mapping[int, Record] = MappingProxyType(
         12: Record(m.SwapCommit, _SWAP),
         13: Record(m.SwapDone, _SWAP),
         14: Record(m.SwapAbort, {**_SWAP, "reason": _WORDS}),
-        15: Record(m.VersionAsk, {}),
+        15: Record(m.VersionAsk, {"encoding": _ENCODING}),
         16: Record(m.VersionTold, {"version": Maybe(_VERSION)}),
         17: Record(
             m.PartAsk,
@@ -152,7 +174,7 @@ def decode(frame: bytes) -> m.Message:
     except RemoteError as error:
         spoken = wire[1] if tag == HELLO_TAG and len(wire) > 1 else m.PROTOCOL_VERSION
         if type(spoken) is int and spoken != m.PROTOCOL_VERSION:
-            # A later Hello may look different; what its sender must be told is which version differs.
+            # Another version's Hello may look different; what its sender must be told is which version differs.
             raise RemoteError(f"peer speaks protocol version {spoken}, not {m.PROTOCOL_VERSION}") from error
         raise
 

@@ -43,6 +43,17 @@ class Integer:
 
 
 @dataclass(frozen=True, slots=True)
+class Flag:
+    def write(self, value: Any) -> object:
+        return value
+
+    def read(self, name: str, wire: object) -> bool:
+        if type(wire) is not bool:
+            raise RemoteError(f"{name} is {shown(wire)}, not true or false")
+        return wire
+
+
+@dataclass(frozen=True, slots=True)
 class Number:
     """A finite float; always travels as a float."""
 

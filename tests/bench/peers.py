@@ -11,11 +11,12 @@ from p2pfed.core.events import Event, FoundBy, PeerFound, Report, Started
 from p2pfed.core.membership import MembershipSettings
 from p2pfed.core.messages import PROTOCOL_VERSION, Hello, Role
 from p2pfed.core.peer import PeerSettings, PeerState
+from p2pfed.mixer import AdapterMixer
 from p2pfed.net.address import parse_bootstrap
 from p2pfed.net.driver import Driver
 from p2pfed.net.identity import new_identity
 from p2pfed.net.libp2p import Libp2pTransport
-from p2pfed.ports import Learner
+from p2pfed.ports import Encoding, Learner
 from tests.bench.children import say
 
 
@@ -33,11 +34,25 @@ class BenchPeer:
     ) -> None:
         self.transport = Libp2pTransport(new_identity(), ("/ip4/127.0.0.1/tcp/0",))
         own = random.Random(self.transport.peer)
+        encoding = Encoding(network.gossip.encoding)
         self.hello = Hello(
-            PROTOCOL_VERSION, network.network_id, network.fields(), (), Role.NODE, own.getrandbits(53), "", (), 0.0
+            version=PROTOCOL_VERSION,
+            network_id=network.network_id,
+            network=network.fields(),
+            fingerprint=(),
+            role=Role.NODE,
+            encoding=encoding,
+            instance=own.getrandbits(53),
+            name="",
+            addresses=(),
+            time_s=0.0,
         )
-        steps = network.gossip.steps_between_swaps
-        settings = PeerSettings(steps, steps_max, swap_interval_s, MembershipSettings(1, 4))
+        settings = PeerSettings(
+            steps_between_swaps=network.gossip.steps_between_swaps,
+            steps_max=steps_max,
+            swap_interval_s=swap_interval_s,
+            membership=MembershipSettings(1, 4),
+        )
         self.state = PeerState(self.hello, self.transport.peer, settings, own)
         self.driver = Driver(
             self.transport,
@@ -46,7 +61,7 @@ class BenchPeer:
             on_remember=lambda _: None,
             wall_clock=time.time,
         )
-        self.driver.attach(learner, None, 3600.0)
+        self.driver.attach(AdapterMixer(learner, network.gossip), encoding, None, 3600.0)
 
     async def run(self, target: str | None, beside: Callable[[], "object"]) -> None:
         """Until `beside`, an async function, returns."""

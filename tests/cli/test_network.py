@@ -13,11 +13,24 @@ ADDRESS = f"/ip4/192.0.2.1/tcp/4001/p2p/{PEER}"
 
 
 def test_create_writes_a_commented_file_and_says_what_comes_next(shell: Shell) -> None:
-    result = shell("network", "create", "lifts", "--model", "smollm2-135m", "--bootstrap", ADDRESS, "--rank", "4")
+    result = shell(
+        "network",
+        "create",
+        "lifts",
+        "--model",
+        "smollm2-135m",
+        "--bootstrap",
+        ADDRESS,
+        "--rank",
+        "4",
+        "--encoding",
+        "int8",
+    )
     network = load_network(Path("lifts.toml"))
     assert network.name == "lifts"
     assert network.bootstrap == (ADDRESS,)
     assert (network.adapter.rank, network.adapter.alpha) == (4, 8.0), "alpha keeps its proportion"
+    assert (network.gossip.encoding, network.gossip.steps_between_swaps) == ("int8", 4)
     assert network.network_id in result.out
     assert "p2pfed node start --network lifts.toml" in result.out
     assert "# " in Path("lifts.toml").read_text()
@@ -41,6 +54,7 @@ def test_create_never_overwrites(shell: Shell, network: Path) -> None:
     ("arguments", "words"),
     [
         (("x", "--model", "promethus-7b"), 'the nearest preset is "prometheus-7b"'),
+        (("x", "--model", "smollm2-135m", "--encoding", "int3"), 'gossip.encoding = "int3": must be one of "int4"'),
         (("bad name", "--model", "smollm2-135m"), 'name = "bad name": must be'),
         (("../x", "--model", "smollm2-135m"), "must be"),
         (("x", "--model", "smollm2-135m", "--rank", "0"), "adapter.rank = 0: must be within 1 to 1024"),
@@ -60,6 +74,14 @@ def test_show(shell: Shell, network: Path) -> None:
     shown = shell("network", "show", network, "--format", "json").json
     assert shown["network_id"] == loaded.network_id
     assert shown["fields"]["adapter.rank"] == loaded.adapter.rank
+
+
+def test_show_tells_long_values_too(shell: Shell, network: Path) -> None:
+    """In the hello they are digests."""
+    members = [PEER[:-2] + end for end in ("m1", "m2", "m3", "m4", "m5", "m6")]
+    network.write_text(network.read_text().replace("members = []", f"members = {members}".replace("'", '"')))
+    assert shell("network", "show", network, "--format", "json").json["fields"]["gossip.members"] == members
+    assert ", ".join(members) in shell("network", "show", network).out
 
 
 def test_show_names_what_is_wrong_in_the_file(shell: Shell, network: Path) -> None:

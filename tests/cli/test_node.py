@@ -27,6 +27,7 @@ def test_the_only_running_node_is_found(shell: Shell, start_node: StartNode) -> 
     assert status["addresses"] == list(node.addresses())
     text = shell("node", "status").out
     assert "alone: no neighbour yet" in text
+    assert "none yet; in int4" in text and "nothing known before the first swap" in text
     assert node.addresses()[0] in text
     assert shell("node", "peers").out == "no peer is known yet\n"
     assert shell("node", "peers", "--format", "json").json == []
@@ -115,3 +116,34 @@ def test_options_override_the_file(tmp_path: Path) -> None:
     file.write_text('data = "a.jsonl"\nthreads = 3\nbootstrap = ["/ip4/192.0.2.1/tcp/1/p2p/x"]\n')
     config = node_config_of(file, data="b.jsonl", bootstrap=None, mdns=False, listen=[], threads=None)
     assert (config.data, config.threads, config.mdns, len(config.bootstrap)) == ("b.jsonl", 3, False, 1)
+
+
+def test_network_wide_figures_are_told_with_their_error() -> None:
+    from p2pfed.cli.node import estimate_words
+
+    figures = {
+        "size": 11.8,
+        "error": 0.031,
+        "loss": 2.3141,
+        "examples": 4210.3,
+        "consensus_distance": 0.04217,
+        "relative_distance": 0.0799,
+    }
+    assert estimate_words(figures) == (
+        "12 nodes, give or take 3 %; mean loss 2.31; 4,210 examples; "
+        "consensus distance 0.0422 (8.0 % of the way learnt)"
+    )
+    assert "not known yet" in estimate_words({**figures, "error": 1.0})
+    assert "mean loss -;" in estimate_words({**figures, "loss": None, "relative_distance": None})
+
+
+def test_swaps_say_why_they_were_declined_and_how_much_was_clipped(shell: Shell, start_node: StartNode) -> None:
+    from p2pfed.cli.node import render_status
+
+    start_node("solo")
+    status = shell("node", "status", "--format", "json").json
+    swaps = {**status["swaps"], "finished": 9, "declined": 4, "declined_by": {"busy": 3, "budget": 1}, "kept": 0.92}
+    text = render_status({**status, "mixes": 31, "swaps": swaps})
+    assert (
+        "9 finished, 4 declined (1 budget, 3 busy); in int4; 31 mixes in the adapter, 8 % of differences clip" in text
+    )

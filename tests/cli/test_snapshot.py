@@ -26,7 +26,7 @@ def test_the_mean_of_two_nodes(shell: Shell, network: Path, start_node: StartNod
     assert [each["weight"] for each in taken["nodes"]] == [0.5, 0.5]
     payload = (out / "adapter_model.safetensors").read_bytes()
     assert hashlib.sha256(payload).hexdigest() == taken["adapter_sha256"]
-    values = unpack_tensors(payload, layout_of(payload))["vector"]
+    values = unpack_tensors(payload, *layout_of(payload))["vector"]
     assert numpy.isfinite(values).all() and 0.0 < values[0] < 1.0
     config = json.loads((out / "adapter_config.json").read_text())
     assert (config["peft_type"], config["r"], config["target_modules"]) == ("LORA", 8, ["q_proj", "v_proj"])

@@ -6,6 +6,7 @@ from collections import deque
 from p2pfed.core.events import (
     Admit,
     Admitted,
+    Adopt,
     CloseLink,
     Dial,
     Effect,
@@ -17,6 +18,8 @@ from p2pfed.core.events import (
     MessageReceived,
     Mix,
     Mixed,
+    Publish,
+    Published,
     Report,
     Retire,
     Send,
@@ -28,32 +31,58 @@ from p2pfed.core.events import (
     Train,
     Trained,
 )
-from p2pfed.core.messages import PROTOCOL_VERSION, Hello, Message, Part, PartMissing, Role, Version
+from p2pfed.core.messages import (
+    OWN_VALUES,
+    PROTOCOL_VERSION,
+    Hello,
+    Message,
+    Part,
+    PartMissing,
+    Role,
+    Tally,
+    Terms,
+    Version,
+)
 from p2pfed.core.peer import PeerSettings, PeerState
 from p2pfed.core.version import part_of, version_of
-from p2pfed.ports import PeerId
-from p2pfed.sim.learner import ToyLearner
+from p2pfed.ports import Encoding, PeerId
+from p2pfed.sim.learner import ToyMixer
 from p2pfed.wire.codec import decode, encode
 
-PART_BYTES = 16
+PART_BYTES = 8
 """Two values a part, so that four values make two parts and a swap has every kind of message."""
+TERMS = Terms(True, 1, Tally(1, 5, (1.0,) * (OWN_VALUES + 1), (1.0,) * OWN_VALUES))
+"""What a stranger may say with an offer."""
 
 
-def hello(name: str, instance: int = 1, role: Role = Role.NODE, network_id: str = "abc") -> Hello:
+def hello(
+    name: str,
+    instance: int = 1,
+    role: Role = Role.NODE,
+    network_id: str = "abc",
+    encoding: Encoding = Encoding.FLOAT32,
+) -> Hello:
     network = (("name", '"pair"'),)
-    return Hello(PROTOCOL_VERSION, network_id, network, (), role, instance, name, (f"/dns4/{name}/tcp/1",), 0.0)
+    addresses = (f"/dns4/{name}/tcp/1",)
+    return Hello(PROTOCOL_VERSION, network_id, network, (), role, encoding, instance, name, addresses, 0.0)
 
 
 class Side:
     """One PeerState with its learner; Train is noted and never done, unless the test says `trained`."""
 
     def __init__(
-        self, name: str, values: list[float], instance: int = 1, settings: PeerSettings | None = None, seed: int = 0
+        self,
+        name: str,
+        values: list[float],
+        instance: int = 1,
+        settings: PeerSettings | None = None,
+        seed: int = 0,
+        encoding: Encoding = Encoding.FLOAT32,
     ) -> None:
         self.name = name
         self.peer = PeerId(name)
-        self.hello = hello(name, instance)
-        self.learner = ToyLearner(values)
+        self.hello = hello(name, instance, encoding=encoding)
+        self.mixer = ToyMixer(values)
         chance = random.Random(f"{name}/{instance}/{seed}")
         self.state = PeerState(self.hello, self.peer, settings or PeerSettings(), chance)
         self.effects: list[Effect] = []
@@ -65,7 +94,8 @@ class Side:
         """What the learner says of every version."""
         self.slow = False
         """True: mixes wait for `mix_now`."""
-        self.waiting: deque[Mix] = deque()
+        self.waiting: deque[tuple[Mix | Adopt, bytes, bytes, Encoding]] = deque()
+        self.encodings: dict[bytes, Encoding] = {}
         self.outgoing: deque[tuple[int, Message]] = deque()
 
     @property
@@ -95,7 +125,10 @@ class Side:
             self._carry_out(effect, now)
         return effects
 
-    def start(self, now: float = 0.0) -> None:
+    def start(self, now: float = 0.0, eager: bool = False) -> None:
+        """Unless `eager`, without the swap that every node asks for at first."""
+        if not eager:
+            self.state.turns.pacing.spend()
         self.handle(Started(), now)
 
     def trained(self, now: float, steps: int = 8) -> None:
@@ -103,18 +136,22 @@ class Side:
         total = self.state.steps + steps
         self.handle(Trained(self.publish(), total, 2 * total, 1.0), now)
 
-    def publish(self) -> Version:
-        payload = self.learner.export()
-        version = version_of(payload, self.state.steps, self.state.examples, PART_BYTES)
+    def publish(self, encoding: Encoding | None = None) -> Version:
+        encoding = encoding or self.hello.encoding
+        payload, mixes = self.mixer.export(encoding), self.mixer.progress().mixes
+        version = version_of(payload, encoding, self.state.steps, self.state.examples, mixes, PART_BYTES)
         self.published[version.digest] = payload
         return version
 
     def mix_now(self, now: float) -> None:
         while self.waiting:
-            effect = self.waiting.popleft()
-            report = self.learner.mix(bytes(self.inbox.pop(effect.digest)), effect.weight)
+            effect, own, theirs, encoding = self.waiting.popleft()
+            if isinstance(effect, Adopt):
+                report = self.mixer.adopt(theirs, encoding, effect.mixes)
+            else:
+                report = self.mixer.mix(own, theirs, encoding, effect.weight)
             self.mixed.append(effect.swap)
-            self.handle(Mixed(effect.swap, report.distance, report.norm, self.publish()), now)
+            self.handle(Mixed(effect.swap, report.distance, report.norm, report.kept, self.publish()), now)
 
     def fire(self, now: float, kind: TimerKind | None = None) -> None:
         """Every timer (of one kind) that is due, once."""
@@ -136,16 +173,20 @@ class Side:
             case KeepPart(version=version, index=index, data=data):
                 payload = self.inbox.setdefault(version.digest, bytearray(version.size))
                 payload[index * version.part_size : index * version.part_size + len(data)] = data
+                self.encodings[version.digest] = version.encoding
             case Admit(digest=digest):
                 self.handle(Admitted(digest, self.problem), now)
-            case Mix():
-                self.waiting.append(effect)
+            case Mix(digest=digest) | Adopt(digest=digest):
+                own = self.published[effect.own] if isinstance(effect, Mix) else b""
+                self.waiting.append((effect, own, bytes(self.inbox.pop(digest)), self.encodings[digest]))
                 if not self.slow:
                     self.mix_now(now)
             case Forget(digest=digest):
                 self.inbox.pop(digest, None)
             case Retire(digest=digest):
                 self.published.pop(digest, None)
+            case Publish(encoding=encoding):
+                self.handle(Published(self.publish(encoding)), now)
             case Train(steps=0):
                 self.handle(Trained(self.publish(), self.state.steps, 0, None), now)
 
@@ -168,11 +209,11 @@ class Pair:
 
     @property
     def sums(self) -> list[float]:
-        return [x + y for x, y in zip(self.a.learner.values, self.b.learner.values, strict=True)]
+        return [x + y for x, y in zip(self.a.mixer.values, self.b.mixer.values, strict=True)]
 
-    def start(self) -> "Pair":
+    def start(self, eager: bool = False) -> "Pair":
         for side in self.sides:
-            side.start(self.now)
+            side.start(self.now, eager)
         self.relink()
         self.deliver()
         return self

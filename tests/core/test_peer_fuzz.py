@@ -5,6 +5,7 @@ timer once); everything that comes over a link is up to the adversary.
 """
 
 import random
+from dataclasses import replace
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from p2pfed.core.events import (
     Admit,
     Admitted,
+    Adopt,
     CloseLink,
     Dial,
     DialFailed,
@@ -29,6 +31,8 @@ from p2pfed.core.events import (
     Mixed,
     PeerFound,
     PeerRefused,
+    Publish,
+    Published,
     Retire,
     Send,
     SendPart,
@@ -71,8 +75,9 @@ from p2pfed.core.messages import (
 from p2pfed.core.peer import PeerSettings, PeerState
 from p2pfed.core.version import part_of, version_of
 from p2pfed.core.view import VIEW_MAX
-from p2pfed.ports import PeerId
+from p2pfed.ports import Encoding, PeerId
 from p2pfed.wire.codec import encode
+from tests.core.pair import TERMS as COMMON_TERMS
 from tests.core.pair import hello
 
 OWN = "m"
@@ -82,7 +87,12 @@ PART_BYTES = 16
 LINKS_MAX = 4
 PAYLOADS = tuple(bytes([number]) * SIZE for number in range(4))
 OTHER_SIZE = bytes(SIZE + 1)
-VERSIONS = tuple(version_of(payload, 1, 2, PART_BYTES) for payload in (*PAYLOADS, OTHER_SIZE))
+VERSIONS = tuple(
+    version_of(payload, Encoding.FLOAT32, 1, 2, 9 * number, PART_BYTES)
+    for number, payload in enumerate((*PAYLOADS, OTHER_SIZE))
+)
+"""Mixes far enough apart that an unsettled node would adopt the later ones."""
+TERMS = (COMMON_TERMS, replace(COMMON_TERMS, settled=False))
 TIMERS_MAX = 8
 
 peers = st.sampled_from(STRANGERS)
@@ -109,7 +119,8 @@ class AnyHistory(RuleBasedStateMachine):
         self.admits: list[bytes] = []
         self.admitted: set[bytes] = set()
         self.kept: dict[bytes, dict[int, bytes]] = {}
-        self.mixes: list[Mix] = []
+        self.mixes: list[Mix | Adopt] = []
+        self.publications: list[Encoding] = []
         self.mixed: list[int] = []
         self.mixed_serials: list[int] = []
         self.trains: list[int] = []
@@ -156,7 +167,9 @@ class AnyHistory(RuleBasedStateMachine):
             case Admit(digest=digest):
                 assert b"".join(data for _, data in sorted(self.kept[digest].items())) in PAYLOADS
                 self.admits.append(digest)
-            case Mix(digest=digest):
+            case Mix(digest=digest) | Adopt(digest=digest):
+                if isinstance(effect, Mix):
+                    assert effect.own in self.published and 0.0 < effect.weight < 1.0
                 serial = self.state.statistics.begun + self.state.statistics.answered
                 assert serial not in self.mixed_serials, "mixes twice in one swap"
                 self.mixed_serials.append(serial)
@@ -168,14 +181,18 @@ class AnyHistory(RuleBasedStateMachine):
                 self.admitted.discard(digest)
             case Retire(digest=digest):
                 del self.published[digest]
+            case Publish(encoding=encoding):
+                assert encoding not in self.publications, "asked for the same version twice"
+                self.publications.append(encoding)
             case Train(steps=steps):
                 assert not self.trains, "two rounds of training at once"
                 self.trains.append(steps)
             case Finish():
                 self.over = True
 
-    def publish(self) -> Version:
-        version = version_of(bytes([random.Random(self.steps + len(self.mixed)).randrange(256)]) * SIZE, 1, 2, 16)
+    def publish(self, encoding: Encoding = Encoding.FLOAT32) -> Version:
+        content = random.Random(self.steps + len(self.mixed)).randrange(256)
+        version = version_of(bytes([content]) * SIZE, encoding, 1, 2, len(self.mixed), 16)
         self.published[version.digest] = version
         return version
 
@@ -220,7 +237,12 @@ class AnyHistory(RuleBasedStateMachine):
             return
         mix = self.mixes.pop()
         self.mixed.append(mix.swap)
-        self.handle(Mixed(mix.swap, 1.0, 2.0, self.publish()))
+        self.handle(Mixed(mix.swap, 1.0, 2.0, 1.0, self.publish()))
+
+    @precondition(lambda self: self.publications)
+    @rule()
+    def published_in_another_encoding(self) -> None:
+        self.handle(Published(self.publish(self.publications.pop(0))))
 
     @precondition(lambda self: self.dials)
     @rule(refused=st.booleans())
@@ -239,15 +261,25 @@ class AnyHistory(RuleBasedStateMachine):
     def dialled_by(self, peer: str, instance: int, role: Role) -> None:
         self.link_up(peer, instance, role=role)
 
+    @rule(peer=peers, instance=small, encoding=st.sampled_from(Encoding))
+    def dialled_by_one_with_a_wish(self, peer: str, instance: int, encoding: Encoding) -> None:
+        self.link_up(peer, instance, encoding=encoding)
+
     @rule(peer=peers, network_id=st.sampled_from(["def", "0"]))
     def dialled_by_another_network(self, peer: str, network_id: str) -> None:
         self.link_up(peer, 1, network_id=network_id)
 
     def link_up(
-        self, peer: str, instance: int, outbound: bool = False, role: Role = Role.NODE, network_id: str = "abc"
+        self,
+        peer: str,
+        instance: int,
+        outbound: bool = False,
+        role: Role = Role.NODE,
+        network_id: str = "abc",
+        encoding: Encoding = Encoding.FLOAT32,
     ) -> None:
         self.used_links += 1
-        greeting = hello(peer, instance, role, network_id)
+        greeting = hello(peer, instance, role, network_id, encoding)
         self.handle(LinkUp(self.used_links, PeerId(peer), greeting, outbound, "/dns4/x/tcp/1"))
 
     @rule(link=links, fault=st.booleans())
@@ -276,9 +308,9 @@ class AnyHistory(RuleBasedStateMachine):
 
     def partner_says(self, swap: Swap) -> list[Message]:
         """What an honest partner would say next."""
-        if swap.fetch is None:
-            return [SwapAccept(swap.number, VERSIONS[swap.number % 4])]
-        if not swap.fetch.complete and swap.fetch.version in VERSIONS[:4]:
+        if swap.theirs is None:
+            return [SwapAccept(swap.number, VERSIONS[swap.number % 4], TERMS[swap.number % 2])]
+        if swap.fetch is not None and not swap.fetch.complete and swap.fetch.version in VERSIONS[:4]:
             payload = PAYLOADS[VERSIONS.index(swap.fetch.version)]
             return [Part(swap.fetch.version.digest, index, part_of(payload, index, PART_BYTES)) for index in range(3)]
         if swap.initiator and not swap.peer_ready:
@@ -309,7 +341,7 @@ class AnyHistory(RuleBasedStateMachine):
             PeersTold((known,)),
             Goodbye("bye"),
             IdentityInUse(number),
-            VersionAsk(),
+            VersionAsk(list(Encoding)[number]),
             VersionTold(None),
             hello("a"),
         ]
@@ -321,11 +353,13 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule(link=links, which=st.integers(0, 4), number=st.integers(0, 5))
     def hears_an_offer(self, link: int, which: int, number: int) -> None:
-        self.hear(link, SwapOffer(self.some_number(number) if number < 3 else number, VERSIONS[which]))
+        self.hear(
+            link, SwapOffer(self.some_number(number) if number < 3 else number, VERSIONS[which], TERMS[number % 2])
+        )
 
     @rule(link=links, which=st.integers(0, 4), number=st.integers(0, 3))
     def hears_an_accept(self, link: int, which: int, number: int) -> None:
-        self.hear(link, SwapAccept(self.some_number(number), VERSIONS[which]))
+        self.hear(link, SwapAccept(self.some_number(number), VERSIONS[which], TERMS[number % 2]))
 
     @rule(link=links, choice=st.integers(0, 5), number=st.integers(0, 3))
     def hears_of_a_swap(self, link: int, choice: int, number: int) -> None:
@@ -348,7 +382,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule(link=links, own=st.booleans(), indexes=st.lists(st.integers(0, 5), min_size=1, max_size=4, unique=True))
     def is_asked_for_parts(self, link: int, own: bool, indexes: list[int]) -> None:
-        current = self.state.library.current
+        current = self.state.library.current(Encoding.FLOAT32)
         digest = current.digest if own and current is not None else VERSIONS[0].digest
         self.hear(link, PartAsk(digest, tuple(indexes)))
 
@@ -369,7 +403,7 @@ class AnyHistory(RuleBasedStateMachine):
         assert state.exchange.ended_kept <= ENDED_KEPT and state.library.pins <= PINS_MAX
         probes = sum(timer.timer.kind is TimerKind.PROBE for timer in self.timers)
         assert len(self.timers) - probes <= TIMERS_MAX
-        assert len(self.published) <= PINS_MAX + 3
+        assert len(self.published) <= PINS_MAX + 3 + len(Encoding)
         swap = state.exchange.swap
         assert swap is None or swap.admitting or self.now - swap.progress_at <= SERVE_STALL_S
         counts = state.statistics

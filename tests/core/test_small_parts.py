@@ -2,30 +2,31 @@
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pfed.core.compatibility import VALUE_CHARS_SHOWN, difference
-from p2pfed.core.events import FoundBy, KeepPart, Retire, Send
+from p2pfed.core.events import FoundBy, KeepPart, Publish, Retire, Send
 from p2pfed.core.library import PIN_S, PINS_MAX, Library
 from p2pfed.core.messages import ADDRESSES_MAX, Part, PartAsk, Role, Version
-from p2pfed.core.mixing import weight_of
+from p2pfed.core.mixing import AWAY_MIXES, Outcome, outcome_of, weight_of
 from p2pfed.core.sampling import Sampler
 from p2pfed.core.statistics import DISTANCES_KEPT, SwapStatistics
 from p2pfed.core.transfer import WINDOW, Fetch
 from p2pfed.core.version import part_of, version_of
 from p2pfed.core.view import FAILURES_MAX, VIEW_MAX, View
 from p2pfed.errors import RemoteError
-from p2pfed.ports import PeerId
-from tests.core.pair import hello
+from p2pfed.ports import Encoding, PeerId
+from tests.core.pair import TERMS, hello
 
 PEERS = [PeerId(name) for name in "abcdef"]
 
 
 def version(number: int, size: int = 40) -> Version:
-    return version_of(number.to_bytes(2, "big") * (size // 2), number, number, 16)
+    return version_of(number.to_bytes(2, "big") * (size // 2), Encoding.FLOAT32, number, number, 0, 16)
 
 
 # Sampler
@@ -82,33 +83,33 @@ def test_who_was_busy_comes_next() -> None:
 def test_a_version_is_kept_while_somebody_needs_it() -> None:
     library = Library()
     old, new, newer = version(1), version(2), version(3)
-    assert library.publish(old, None, 0.0) == []
-    assert library.publish(new, old.digest, 1.0) == [], "in a swap"
+    assert library.renew(old, None, 0.0) == []
+    assert library.renew(new, old.digest, 1.0) == [], "in a swap"
     assert library.serves(old.digest, (0, 1, 2)) and not library.serves(old.digest, (3,))
     assert not library.serves(bytes(32), (0,))
     library.pin(new.digest, 1.0)
-    assert library.publish(newer, None, 2.0) == [Retire(old.digest)]
-    assert library.serves(new.digest, (0,)) and library.current == newer
-    assert library.publish(newer, None, 2.0 + PIN_S) == [Retire(new.digest)]
+    assert library.renew(newer, None, 2.0) == [Retire(old.digest)]
+    assert library.serves(new.digest, (0,)) and library.current(Encoding.FLOAT32) == newer
+    assert library.renew(newer, None, 2.0 + PIN_S) == [Retire(new.digest)]
 
 
 def test_pins_are_few_and_expired_ones_make_room() -> None:
     library = Library()
     versions = [version(number) for number in range(PINS_MAX + 1)]
     for one in versions[:-1]:
-        library.publish(one, None, 0.0)
+        library.renew(one, None, 0.0)
         library.pin(one.digest, 0.0)
-    library.publish(versions[-1], None, 0.0)
+    library.renew(versions[-1], None, 0.0)
     library.pin(versions[-1].digest, 1.0)
     assert library.pins == PINS_MAX
-    assert Retire(versions[-1].digest) in library.publish(version(99), None, 2.0)
+    assert Retire(versions[-1].digest) in library.renew(version(99), None, 2.0)
     library = Library()
     for one in versions[:-1]:
-        library.publish(one, None, 0.0)
+        library.renew(one, None, 0.0)
         library.pin(one.digest, 0.0)
-    library.publish(versions[-1], None, 0.0)
+    library.renew(versions[-1], None, 0.0)
     library.pin(versions[-1].digest, PIN_S + 1.0)
-    assert Retire(versions[-1].digest) not in library.publish(version(99), None, PIN_S + 2.0)
+    assert Retire(versions[-1].digest) not in library.renew(version(99), None, PIN_S + 2.0)
 
 
 # Fetch
@@ -118,7 +119,7 @@ def test_pins_are_few_and_expired_ones_make_room() -> None:
 @settings(derandomize=True)
 def test_a_fetch_keeps_its_window_and_ends_with_all(parts: int, seed: int) -> None:
     payload = random.Random(seed).randbytes(16 * parts - 7)
-    fetch = Fetch(version_of(payload, 0, 0, 16))
+    fetch = Fetch(version_of(payload, Encoding.FLOAT32, 0, 0, 0, 16))
     rng, kept = random.Random(seed), {}
     effects = list(fetch.resume(1))
     waiting: list[int] = []
@@ -142,8 +143,8 @@ def test_a_fetch_keeps_its_window_and_ends_with_all(parts: int, seed: int) -> No
 
 def test_a_part_of_the_wrong_length_or_content_is_a_lie() -> None:
     """A liar may announce the hash of bytes of any length: what is kept must fit all the same."""
-    long = version_of(bytes(48), 0, 0, 16)
-    lying = Version(long.digest, 40, 16, long.parts, 0, 0)
+    long = version_of(bytes(48), Encoding.FLOAT32, 0, 0, 0, 16)
+    lying = replace(long, size=40)
     fetch = Fetch(lying)
     with pytest.raises(RemoteError, match="bytes"):
         fetch.on_part(1, Part(lying.digest, 2, bytes(16)))
@@ -226,10 +227,41 @@ def test_the_consensus_distance_is_estimated_from_swap_distances() -> None:
     assert statistics.consensus_distance() is None
     for _ in range(3 * DISTANCES_KEPT):
         one, other = ([rng.gauss(0.0, 1.0) for _ in range(500)] for _ in range(2))
-        statistics.mixed(math.dist(one, other), 1.0)
+        statistics.mixed(math.dist(one, other), 1.0, 1.0)
     assert statistics.consensus_distance() == pytest.approx(math.sqrt(500.0), rel=0.03)
     assert statistics.as_fields()["norm"] == 1.0
 
 
-def test_a_pair_takes_half_of_each_other() -> None:
-    assert weight_of(version(1), version(2)) + weight_of(version(2), version(1)) == 1.0
+def test_a_version_in_another_encoding_is_asked_for_once_and_gone_with_the_next_round() -> None:
+    library = Library()
+    assert library.ask(Encoding.INT8, 1) == [Publish(Encoding.INT8)] and library.ask(Encoding.INT8, 2) == []
+    own, coarse = version(1), replace(version(2), encoding=Encoding.INT8)
+    library.renew(own, None, 0.0)
+    assert library.waiting(Encoding.INT8) == (1, 2) and library.waiting(Encoding.INT8) == ()
+    assert library.add(coarse, None, 0.0) == [] and library.current(Encoding.FLOAT32) == own
+    assert library.current(Encoding.INT8) == coarse
+    assert library.renew(version(3), own.digest, 1.0) == [Retire(coarse.digest)]
+    assert library.current(Encoding.INT8) is None
+    assert library.ask(Encoding.INT8) == [Publish(Encoding.INT8)]
+
+
+# Mixing
+
+
+@pytest.mark.parametrize(("one", "other"), [(1, 1), (1, 9), (40, 2)])
+def test_shares_follow_the_weights_and_make_one_whole(one: int, other: int) -> None:
+    mine, theirs = replace(TERMS, weight=one), replace(TERMS, weight=other)
+    assert weight_of(mine, theirs) == other / (one + other)
+    assert weight_of(mine, theirs) + weight_of(theirs, mine) == 1.0
+
+
+@given(st.booleans(), st.booleans(), st.integers(0, 30), st.integers(0, 30))
+def test_both_sides_come_to_the_mirror_image(settled: bool, theirs_settled: bool, mixes: int, their_mixes: int) -> None:
+    one, other = replace(version(1), mixes=mixes), replace(version(2), mixes=their_mixes)
+    terms, their_terms = replace(TERMS, settled=settled), replace(TERMS, settled=theirs_settled)
+    here, there = outcome_of(one, terms, other, their_terms), outcome_of(other, their_terms, one, terms)
+    mirror = {Outcome.MIX: Outcome.MIX, Outcome.ADOPT: Outcome.STAY, Outcome.STAY: Outcome.ADOPT}
+    assert there is mirror[here]
+    away = not settled and theirs_settled and their_mixes - mixes >= AWAY_MIXES
+    assert (here is Outcome.ADOPT) is away
+    assert outcome_of(one, terms, replace(one, mixes=99), their_terms) is Outcome.SAME

@@ -20,7 +20,8 @@ from p2pfed.core.messages import (
     SwapReady,
 )
 from p2pfed.core.transfer import WINDOW
-from tests.core.pair import PART_BYTES, Pair, Side
+from p2pfed.ports import Encoding
+from tests.core.pair import PART_BYTES, TERMS, Pair, Side
 
 SUM = [6.0, 8.0, 10.0, -4.0]
 SWAP_MESSAGES = 11
@@ -43,7 +44,7 @@ def test_both_mix_and_their_sum_is_kept() -> None:
     before = len(pair.delivered)
     pair.a.trained(pair.now)
     pair.deliver()
-    assert pair.a.learner.values == pair.b.learner.values == [3.0, 4.0, 5.0, -2.0]
+    assert pair.a.mixer.values == pair.b.mixer.values == [3.0, 4.0, 5.0, -2.0]
     assert pair.a.mixed == pair.b.mixed and mixes(pair) == (1, 1)
     assert pair.delivered[before:].count("Part") == 4
     assert len(pair.delivered) - before >= SWAP_MESSAGES
@@ -137,12 +138,12 @@ def test_a_busy_partner_declines_and_is_left_alone_for_a_while() -> None:
     declines = [message for message in pair.b.sent if isinstance(message, SwapDecline)]
     assert [message.reason for message in declines] == [DeclineReason.BUSY]
     assert pair.a.counts["declined"] == 1 and pair.a.state.exchange.swap is None
-    pair.wait(0.9, step_s=0.3)
-    assert pair.a.counts["begun"] == 2, "it rests"
+    pair.wait(4.0, step_s=0.1)
+    assert 2 < pair.a.counts["begun"] <= 6, "it rests, twice as long after each refusal"
     pair.b.slow = False
     pair.b.mix_now(pair.now)
-    pair.wait(3.0, step_s=0.3)
-    assert mixes(pair) == (2, 2), "and is asked again"
+    pair.wait(8.0, step_s=0.3)
+    assert pair.a.counts["finished"] == pair.b.counts["finished"] == 2, "and is asked again"
 
 
 def test_never_two_swaps_at_once_while_a_mix_waits() -> None:
@@ -184,7 +185,7 @@ def test_a_partner_that_restarts_frees_the_other(delivered: int, noticed: bool) 
     pair = Pair().start()
     pair.a.trained(pair.now)
     pair.deliver(delivered)
-    again = Side("b", pair.b.learner.values, instance=2)
+    again = Side("b", pair.b.mixer.values, instance=2)
     if noticed:
         pair.break_link()
     pair.b = again
@@ -194,10 +195,11 @@ def test_a_partner_that_restarts_frees_the_other(delivered: int, noticed: bool) 
     pair.wait(6.0)
     assert pair.a.state.exchange.swap is None and balanced(pair.a)
     assert pair.a.counts["half_done"] == (len(pair.a.mixed) if "SwapDone" not in pair.delivered else 0)
-    before = mixes(pair)
-    pair.b.trained(pair.now)
-    pair.wait(3.0)
-    assert mixes(pair) == (before[0] + 1, before[1] + 1), "they swap again"
+    before = [side.counts["finished"] for side in pair.sides]
+    for _ in range(2):  # the first makes up for a swap that b has just answered
+        pair.b.trained(pair.now)
+        pair.wait(3.0)
+    assert all(side.counts["finished"] > count for side, count in zip(pair.sides, before, strict=True)), "they go on"
 
 
 def test_a_slow_download_at_the_partner_is_progress() -> None:
@@ -238,7 +240,7 @@ def test_repeating_a_message_is_no_progress(message: str) -> None:
     pair.deliver(5)
     swap = pair.a.state.exchange.swap
     assert swap is not None
-    payload = pair.b.learner.export()
+    payload = pair.b.mixer.export(Encoding.FLOAT32)
     part = Part(swap.fetch.version.digest if swap.fetch else bytes(32), 0, payload[:PART_BYTES])
     pair.up = False
     said = SwapReady(swap.number) if message == "ready" else part
@@ -246,7 +248,7 @@ def test_repeating_a_message_is_no_progress(message: str) -> None:
         pair.a.handle(MessageReceived(pair.link, said), pair.now)
         pair.a.fire(pair.now)
         pair.now += 1.0
-    assert pair.a.state.exchange.swap is None
+    assert pair.a.counts["aborted"] == 1 and pair.a.state.exchange.swap != swap
 
 
 def test_a_stop_before_the_acknowledgement_is_counted() -> None:
@@ -280,7 +282,8 @@ def test_a_late_word_of_an_older_version_does_not_end_a_swap() -> None:
     swap = pair.a.state.exchange.swap
     assert swap.fetch is not None
     pair.a.handle(MessageReceived(pair.link, PartMissing(swap.fetch.version.digest)), pair.now)
-    assert pair.a.state.exchange.swap is None and pair.a.counts["aborted"] == 1
+    assert pair.a.state.exchange.swap is None, "and it is not tried again at once"
+    assert pair.a.counts["aborted"] == 1
 
 
 def test_unknown_swap_numbers_change_nothing() -> None:
@@ -290,7 +293,7 @@ def test_unknown_swap_numbers_change_nothing() -> None:
     swap = pair.a.state.exchange.swap
     assert swap is not None
     other = swap.number + 1
-    for message in (SwapAccept(other, swap.own), SwapReady(other), SwapCommit(other), SwapDone(other)):
+    for message in (SwapAccept(other, swap.own, TERMS), SwapReady(other), SwapCommit(other), SwapDone(other)):
         pair.a.handle(MessageReceived(pair.link, message), pair.now)
     for message in (SwapAbort(other, "x"), SwapDecline(other, DeclineReason.BUSY, 0.0)):
         pair.a.handle(MessageReceived(pair.link, message), pair.now)
@@ -300,14 +303,14 @@ def test_unknown_swap_numbers_change_nothing() -> None:
 
 def test_a_forged_part_drops_its_sender_and_changes_nothing() -> None:
     pair = Pair().start()
-    before = list(pair.a.learner.values)
+    before = list(pair.a.mixer.values)
     pair.a.trained(pair.now)
     pair.deliver(4)
     swap = pair.a.state.exchange.swap
     assert swap is not None and swap.fetch is not None
     pair.a.handle(MessageReceived(pair.link, Part(swap.fetch.version.digest, 0, bytes(PART_BYTES))), pair.now)
     assert pair.a.closed == [pair.link] and "peer-fault" in pair.a.reports
-    assert pair.a.counts["faults"] == 1 and pair.a.learner.values == before
+    assert pair.a.counts["faults"] == 1 and pair.a.mixer.values == before
     assert pair.a.state.exchange.swap is None and pair.a.inbox == {}
 
 

@@ -53,6 +53,7 @@ def report(consensus: tuple[int, ...] = (4, 4, 4, 4, 4)) -> Report:
         network_id="0123456789abcdef",
         model="package:smollm2-135m",
         adapter_bytes=3_700_000,
+        sent_bytes=490_000,
         steps=8,
         seed=0,
         nodes=nodes,

@@ -9,20 +9,23 @@ import numpy
 import pytest
 import trio
 
-from p2pfed.config import ModelConfig, NetworkConfig
+from p2pfed.config import GossipConfig, ModelConfig, NetworkConfig
 from p2pfed.core.events import FoundBy, PeerFound, Report, Started, StopAsked
 from p2pfed.core.membership import MembershipSettings
 from p2pfed.core.messages import PROTOCOL_VERSION, Hello, Role
 from p2pfed.core.peer import PeerSettings, PeerState
+from p2pfed.mixer import AdapterMixer
 from p2pfed.net.driver import Driver
 from p2pfed.net.identity import new_identity
 from p2pfed.net.libp2p import Libp2pTransport
 from p2pfed.net.memory import MemoryNetwork
-from p2pfed.ports import Transport
-from tests.fakes import LyingLearner, VectorLearner
+from p2pfed.ports import Encoding, Transport
+from tests.fakes import LyingMixer, VectorLearner
 
-NETWORK = NetworkConfig("test", ModelConfig("vector"))
+NETWORK = NetworkConfig("test", ModelConfig("vector"), gossip=GossipConfig(encoding="float32"))
 OTHER = dataclasses.replace(NETWORK, model=ModelConfig("another base"))
+FOUR_PARTS = 200_000
+"""float32 values that fill three parts and a bit."""
 STORY_S = 20.0
 """No story takes longer on a busy machine; each ends as soon as its condition holds."""
 
@@ -46,23 +49,29 @@ class Peer:
     role: Role = Role.NODE
     network: NetworkConfig = NETWORK
     steps_max: int = 0
+    encoding: Encoding = Encoding.FLOAT32
+    around: type[AdapterMixer] = AdapterMixer
     reports: list[Report] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         own = random.Random(self.transport.peer)
+        mixer = self.around(self.learner, self.network.gossip) if self.learner is not None else None
         self.hello = Hello(
             version=PROTOCOL_VERSION,
             network_id=self.network.network_id,
             network=self.network.fields(),
-            fingerprint=tuple(self.learner.fingerprint().items()) if self.learner else (),
+            fingerprint=tuple(sorted(mixer.fingerprint().items())) if mixer is not None else (),
             role=self.role,
+            encoding=self.encoding,
             instance=own.getrandbits(53),
             name="",
             addresses=(),
             time_s=0.0,
         )
         target = 8 if self.role is Role.NODE else 0
-        settings = PeerSettings(4, self.steps_max, 0.1, MembershipSettings(target, 32))
+        settings = PeerSettings(
+            steps_max=self.steps_max, swap_interval_s=0.1, membership=MembershipSettings(target, 32)
+        )
         self.state = PeerState(self.hello, self.transport.peer, settings, own)
         self.driver = Driver(
             self.transport,
@@ -71,8 +80,8 @@ class Peer:
             on_remember=lambda _: None,
             wall_clock=lambda: 0.0,
         )
-        if self.learner is not None:
-            self.driver.attach(self.learner, None, 60.0)
+        if mixer is not None:
+            self.driver.attach(mixer, self.encoding, None, 60.0)
 
     async def run(self, knows: list["Peer"], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         async with self.transport.running():
@@ -102,8 +111,8 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def test_two_nodes_meet_swap_and_agree(make: Make) -> None:
-    one = Peer(make(), VectorLearner(target=0.0, rate=0.0, start=0.0), steps_max=4)
-    two = Peer(make(), VectorLearner(target=0.0, rate=0.0, start=2.0), steps_max=4)
+    one = Peer(make(), VectorLearner(target=0.0, size=FOUR_PARTS, rate=0.0, start=0.0), steps_max=4)
+    two = Peer(make(), VectorLearner(target=0.0, size=FOUR_PARTS, rate=0.0, start=2.0), steps_max=4)
 
     async def story(nursery: trio.Nursery) -> None:
         await nursery.start(one.run, [])
@@ -111,9 +120,28 @@ def test_two_nodes_meet_swap_and_agree(make: Make) -> None:
         assert one.learner is not None and two.learner is not None
         await until(lambda: one.state.statistics.finished > 0 and two.state.statistics.finished > 0)
         await until(lambda: not one.state.exchange.busy and not two.state.exchange.busy)
-        numpy.testing.assert_array_equal(one.learner.values, two.learner.values)
-        numpy.testing.assert_allclose(one.learner.values, 1.0)
+        numpy.testing.assert_array_equal(one.learner.vector, two.learner.vector)
+        numpy.testing.assert_allclose(one.learner.vector, 1.0)
         assert two.state.statistics.half_done == one.state.statistics.half_done == 0
+
+    play(story)
+
+
+def test_a_link_uses_the_coarser_form_of_its_two_ends(make: Make) -> None:
+    """Both publish in that form besides their own, and mix what was sent: the sum of the two stays."""
+    fine = Peer(make(), VectorLearner(target=0.0, rate=0.0, start=0.3), steps_max=4)
+    coarse = Peer(make(), VectorLearner(target=0.0, rate=0.0, start=2.0), steps_max=4, encoding=Encoding.INT4)
+
+    async def story(nursery: trio.Nursery) -> None:
+        await nursery.start(fine.run, [])
+        await nursery.start(coarse.run, [fine])
+        assert fine.learner is not None and coarse.learner is not None
+        await until(lambda: fine.state.statistics.finished > 2 and coarse.state.statistics.finished > 2)
+        await until(lambda: not fine.state.exchange.busy and not coarse.state.exchange.busy)
+        for each, other in ((fine, coarse), (coarse, fine)):
+            assert each.state.link_encoding(other.transport.peer) is Encoding.INT4
+        numpy.testing.assert_allclose(fine.learner.vector + coarse.learner.vector, 2.3, rtol=1e-6)
+        numpy.testing.assert_allclose(fine.learner.vector, coarse.learner.vector, atol=0.1)
 
     play(story)
 
@@ -172,7 +200,7 @@ def test_a_peer_of_another_network_is_refused_with_the_field_that_differs_once(m
 
 def test_a_peer_that_publishes_nan_is_refused_and_harms_nobody(make: Make) -> None:
     honest = Peer(make(), VectorLearner(target=1.0, rate=0.0), steps_max=4)
-    liar = Peer(make(), LyingLearner(target=1.0), steps_max=4)
+    liar = Peer(make(), VectorLearner(target=1.0), steps_max=4, around=LyingMixer)
 
     async def story(nursery: trio.Nursery) -> None:
         await nursery.start(honest.run, [])
@@ -181,7 +209,7 @@ def test_a_peer_that_publishes_nan_is_refused_and_harms_nobody(make: Make) -> No
         assert "not finite" in str(next(r.fields["reason"] for r in honest.reports if r.kind == "peer-fault"))
         await until(lambda: not honest.state.membership.neighbours())
         assert honest.learner is not None
-        assert numpy.isfinite(honest.learner.values).all()
+        assert numpy.isfinite(honest.learner.vector).all()
         assert honest.state.statistics.finished == 0
 
     play(story)

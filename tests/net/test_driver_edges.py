@@ -24,10 +24,10 @@ from p2pfed.core.events import (
 from p2pfed.core.messages import PROTOCOL_VERSION, Hello, Role
 from p2pfed.errors import ConfigError
 from p2pfed.net.driver import EVENTS_QUEUED_MAX, Driver
-from p2pfed.ports import Link, PeerId
+from p2pfed.ports import Encoding, Link, PeerId
 
 OWN, OTHER = PeerId("own"), PeerId("other")
-HELLO = Hello(PROTOCOL_VERSION, "id", (), (), Role.NODE, 1, "own", (), 0.0)
+HELLO = Hello(PROTOCOL_VERSION, "id", (), (), Role.NODE, Encoding.INT4, 1, "own", (), 0.0)
 
 
 class StrictTransport:

@@ -11,6 +11,8 @@ import trio
 
 import p2pfed.demo
 from p2pfed.config import NetworkConfig, NodeConfig
+from p2pfed.mixer import AdapterMixer
+from p2pfed.ports import Encoding
 from p2pfed.presets import PRESETS
 from p2pfed.snapshot.collect import collect
 from tests.processes.fleet import Fleet
@@ -68,8 +70,7 @@ def trained_alone(network: NetworkConfig, data: Path) -> bytes:
     learner = learner_on(network, data)
     for _ in range(STEPS):
         learner.step()
-    payload: bytes = learner.export()
-    return payload
+    return AdapterMixer(learner, network.gossip).export(Encoding.FLOAT32)
 
 
 def loss(network: NetworkConfig, data: Path, payload: bytes | None) -> float:
@@ -80,7 +81,7 @@ def loss(network: NetworkConfig, data: Path, payload: bytes | None) -> float:
 
     learner = learner_on(network, data)
     if payload is not None:
-        learner.mix(payload, 1.0)
+        AdapterMixer(learner, network.gossip).adopt(payload, Encoding.FLOAT32, 0)
     with torch.no_grad():
         losses = [
             token_losses(learner.adapter.model, collate([example], torch.device("cpu"))) for example in learner.examples

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from p2pfed.errors import ConfigError
+from p2pfed.sim.learner import ToyMixer
 from p2pfed.sim.scenario import Scenario, load, parse
 from p2pfed.sim.simulation import Simulation, run
+from tests.sim.costs import SCENARIOS, report_of
 
-SCENARIOS = sorted((Path(__file__).parent / "scenarios").glob("*.toml"))
 ROOT = Path(__file__).parents[2]
 DIGEST_OF = (
     "import sys; from pathlib import Path; from p2pfed.sim.scenario import load; from p2pfed.sim.simulation import run;"
@@ -26,7 +27,7 @@ def scenario(name: str) -> Scenario:
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
 def test_scenario(path: Path) -> None:
-    report = run(load(path))
+    report = report_of(path)
     assert report.problems == (), f"seed {report.seed}"
     assert report.swaps > 0 and report.bytes_a_node > 0
 
@@ -71,17 +72,17 @@ def test_a_mix_that_keeps_no_sum_is_found() -> None:
 
 
 def spoil(simulation: Simulation, name: str) -> None:
-    learner = simulation.network.runs[name].learner
-    assert learner is not None
-    learner.values = [value + 0.5 for value in learner.values]
+    mixer = simulation.network.runs[name].mixer
+    assert isinstance(mixer, ToyMixer)
+    mixer.values = [value + 0.5 for value in mixer.values]
 
 
 def test_a_bulk_transfer_takes_its_time() -> None:
-    """One swap of 80 kB over 8 kB/s uplinks: ten seconds each way, at the same time."""
+    """One swap of 40 kB over 4 kB/s uplinks: ten seconds each way, at the same time."""
     table = {
         "seed": 1,
         "duration_s": 40.0,
-        "nodes": [{"count": 2, "values": 10_000, "uplink_bytes_s": 8000.0, "trains": False, "steps_max": 1}],
+        "nodes": [{"count": 2, "values": 10_000, "uplink_bytes_s": 4000.0, "trains": False, "steps_max": 1}],
         "expect": {"balanced": True},
     }
     slow = parse({**table, "nodes": [{**table["nodes"][0], "knows": ["n1"]}]}, "bulk")  # type: ignore[index]
@@ -90,7 +91,7 @@ def test_a_bulk_transfer_takes_its_time() -> None:
     assert report.problems == ()
     mixed_at = [sample.at_s for sample in report.spread if sample.swaps > 0]
     assert mixed_at and mixed_at[0] >= 10.0
-    assert all(node.bytes_sent > 80_000 * report.swaps for node in report.nodes)
+    assert all(node.bytes_sent > 40_000 * report.swaps for node in report.nodes)
 
 
 @pytest.mark.parametrize(

@@ -6,18 +6,18 @@ import pytest
 
 from p2pfed.errors import ConfigError, LearnerError, RemoteError
 from p2pfed.ports import Learner
-from p2pfed.sim.learner import ToyLearner
+from p2pfed.sim.learner import ToyMixer
 
 
 def test_it_is_a_learner_that_learns() -> None:
-    learner: Learner = ToyLearner([0.0, 4.0], [1.0, 1.0], 0.5)
+    learner: Learner = ToyMixer([0.0, 4.0], [1.0, 1.0], 0.5)
     losses = [learner.step().loss for _ in range(8)]
     assert losses == sorted(losses, reverse=True) and losses[-1] < 0.01 * losses[0]
     assert (learner.progress().steps, learner.progress().examples) == (8, 16)
 
 
 def test_without_an_optimum_steps_change_nothing() -> None:
-    learner = ToyLearner([0.0, 4.0])
+    learner = ToyMixer([0.0, 4.0])
     before = learner.export()
     learner.step()
     assert learner.export() == before and learner.progress().steps == 1
@@ -25,7 +25,7 @@ def test_without_an_optimum_steps_change_nothing() -> None:
 
 @pytest.mark.parametrize(("encoding", "size"), [("float64", 16), ("float32", 8)])
 def test_export_admit_and_mix(encoding: str, size: int) -> None:
-    one, other = ToyLearner([0.0, 4.0], encoding=encoding), ToyLearner([3.0, 0.0], encoding=encoding)
+    one, other = ToyMixer([0.0, 4.0], encoding=encoding), ToyMixer([3.0, 0.0], encoding=encoding)
     payload = other.export()
     assert len(payload) == one.adapter_bytes() == size
     one.admit(payload)
@@ -36,16 +36,16 @@ def test_export_admit_and_mix(encoding: str, size: int) -> None:
 @pytest.mark.parametrize("payload", [b"", bytes(15), struct.pack("<2d", 1.0, float("nan"))])
 def test_bad_payloads_are_the_peers_fault(payload: bytes) -> None:
     with pytest.raises(RemoteError):
-        ToyLearner([0.0, 4.0]).admit(payload)
+        ToyMixer([0.0, 4.0]).admit(payload)
 
 
 def test_save_and_load() -> None:
-    learner = ToyLearner([0.0, 4.0], [1.0, 1.0])
+    learner = ToyMixer([0.0, 4.0], [1.0, 1.0])
     learner.step()
-    again = ToyLearner([9.0, 9.0])
+    again = ToyMixer([9.0, 9.0])
     again.load(learner.save())
     assert again.values == learner.values and again.progress() == learner.progress()
     with pytest.raises(LearnerError):
         again.load(b"short")
     with pytest.raises(ConfigError):
-        ToyLearner([0.0], encoding="int4")
+        ToyMixer([0.0], encoding="int4")

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from p2pfed.errors import LearnerError
+from p2pfed.ports import Encoding
 from p2pfed.train.examples import encode_example, grading_prompt, training_texts
 from p2pfed.train.judge import Judge, Judgement
 from p2pfed.train.learner import LoraLearner
@@ -14,6 +15,7 @@ from p2pfed.train.loop import collate, token_losses
 from p2pfed.train.rows import AbsoluteRow, Rubric
 from p2pfed.train.summary import expected_score, summarise
 from p2pfed.train.verdict import Verdict
+from p2pfed.wire.tensors import pack_tensors
 
 pytestmark = pytest.mark.model
 Make = Callable[..., LoraLearner]
@@ -72,13 +74,13 @@ def test_direct_verdicts_are_one_softmax(judge: Judge) -> None:
 
 
 def test_none_is_the_untouched_base(judge: Judge) -> None:
-    trained = judge.adapter.encode()
+    trained = pack_tensors(judge.adapter.values(), Encoding.FLOAT32)
     with judge.adapter.model.disable_adapter():
         wanted = judge.judge(ROWS, answer_tokens_max=ANSWER_TOKENS)
     judge.use(None)
     assert judge.judge(ROWS, answer_tokens_max=ANSWER_TOKENS) == wanted
     judge.use(trained)
-    assert judge.adapter.encode() == trained
+    assert pack_tensors(judge.adapter.values(), Encoding.FLOAT32) == trained
     assert judge.judge(ROWS, answer_tokens_max=ANSWER_TOKENS) != wanted
 
 

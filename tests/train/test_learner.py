@@ -1,9 +1,12 @@
-"""LoraLearner on a real, very small model: equal starts, exact resume, mixes, refusals."""
+"""LoraLearner on a real, very small model: equal starts, exact resume, moves of values and moments."""
 
+import hashlib
 import json
+import math
+import struct
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,20 +14,19 @@ import pytest
 import torch
 
 from p2pfed.config_file import dump_network
-from p2pfed.errors import ExitCode, LearnerError, RemoteError
+from p2pfed.errors import ExitCode, LearnerError
+from p2pfed.mixer import norm_of, values_digest
+from p2pfed.ports import Encoding
 from p2pfed.train.learner import LoraLearner
-from p2pfed.train.loop import collate, token_losses
-from p2pfed.wire.tensors import layout_of, pack_tensors, unpack_tensors
+from p2pfed.train.loop import ADAM_BETAS, collate, token_losses
+from p2pfed.wire.tensors import pack_tensors
 
 pytestmark = pytest.mark.model
 Make = Callable[..., LoraLearner]
 
-GOLDEN_FACTORS = [0.07706067711114883, 0.062451597303152084, 0.03302367776632309]
-"""The first three of one A factor, computed from the rule in `adapter` with struct and hashlib alone."""
 
-
-def values(payload: bytes) -> dict[str, np.ndarray]:
-    return dict(unpack_tensors(payload, layout_of(payload)))
+def equal(one: Mapping[str, np.ndarray], two: Mapping[str, np.ndarray]) -> bool:
+    return one.keys() == two.keys() and all(np.array_equal(array, two[name]) for name, array in one.items())
 
 
 def test_training_lowers_the_loss(make_learner: Make) -> None:
@@ -38,7 +40,7 @@ def test_training_lowers_the_loss(make_learner: Make) -> None:
 
 
 def test_initial_factors_are_equal_in_another_process(make_learner: Make) -> None:
-    mine = make_learner().fingerprint()["initial"]
+    mine = values_digest(make_learner().start())
     program = """
 import json, sys
 from p2pfed.config_file import parse_network
@@ -50,7 +52,7 @@ for name, shape in json.loads(sys.argv[1]):
     digest.update(initial_factor(network, name, tuple(shape)).tobytes())
 print(digest.hexdigest())
 """
-    shapes = [(name, shape) for name, (_, shape) in sorted(make_learner().adapter.expected.items())]
+    shapes = sorted(make_learner().adapter.shapes.items())
     done = subprocess.run(
         [sys.executable, "-c", program, json.dumps(shapes), dump_network(make_learner()._network)],
         capture_output=True,
@@ -58,15 +60,21 @@ print(digest.hexdigest())
         check=True,
     )
     assert done.stdout.strip() == mine
-    assert make_learner(name="another network").fingerprint()["initial"] != mine
+    assert values_digest(make_learner(name="another network").start()) != mine
 
 
 def test_initial_factors_are_those_written_down(make_learner: Make) -> None:
-    """A change of these values parts a new version from every old network."""
+    """The rule of `adapter` with struct and hashlib alone: a change parts a new version from every old network."""
     name = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
-    found = values(make_learner().export())
-    assert found[name][0, :3].tolist() == pytest.approx(GOLDEN_FACTORS, abs=0)
-    assert abs(found[name]).max() <= 1 / np.sqrt(128)
+    learner = make_learner()
+    found = learner.start()
+    assert equal(learner.values(), found)
+    key = f"p2pfed initial factors 1|{learner._network.network_id}|{name}"
+    words = struct.unpack("<3I", hashlib.shake_256(key.encode()).digest(12))
+    (bound,) = struct.unpack("<f", struct.pack("<f", 1 / math.sqrt(128)))
+    by_hand = [struct.unpack("<f", struct.pack("<f", ((word >> 8) / 2**23 - 1) * bound))[0] for word in words]
+    assert found[name][0, :3].tolist() == by_hand
+    assert abs(found[name]).max() <= bound
     assert not found[name.replace("lora_A", "lora_B")].any()
 
 
@@ -81,7 +89,7 @@ def test_resume_is_bit_exact(make_learner: Make, checkpointing: bool) -> None:
     fresh.load(saved)
     assert fresh.save() == saved
     assert [fresh.step() for _ in range(4)] == wanted
-    assert fresh.export() == learner.export()
+    assert equal(fresh.values(), learner.values())
 
 
 def test_checkpointing_changes_nothing(make_learner: Make) -> None:
@@ -102,11 +110,11 @@ def test_checkpointing_changes_nothing(make_learner: Make) -> None:
 def test_damaged_checkpoint(make_learner: Make, spoil: Callable[[bytes], bytes], message: str) -> None:
     learner = make_learner()
     learner.step()
-    before = learner.export()
+    before = learner.values()
     with pytest.raises(LearnerError, match=message) as caught:
         learner.load(spoil(learner.save()))
     assert caught.value.exit_code == ExitCode.CHECKPOINT
-    assert learner.export() == before
+    assert equal(learner.values(), before)
 
 
 def test_checkpoint_of_another_network(make_learner: Make) -> None:
@@ -114,81 +122,65 @@ def test_checkpoint_of_another_network(make_learner: Make) -> None:
         make_learner().load(make_learner(name="other").save())
 
 
-@pytest.mark.parametrize("weight", [0.0, 0.25, 0.5, 1.0])
-def test_mix_moves_by_weight(make_learner: Make, weight: float) -> None:
-    one, two = make_learner(), make_learner(sentences=("A lift that stops between floors is not a fall.",))
-    for _ in range(3):
-        one.step()
-        two.step()
-    mine, theirs = values(one.export()), values(two.export())
-    report = one.mix(two.export(), weight)
-    after = values(one.export())
-    for name, array in after.items():
-        np.testing.assert_allclose(array, mine[name] + weight * (theirs[name] - mine[name]), atol=1e-7)
-    assert report.distance == pytest.approx(
-        np.sqrt(sum(((theirs[name] - mine[name]) ** 2).sum() for name in mine)), rel=1e-5
-    )
-    start = values(make_learner().export())
-    assert report.norm == pytest.approx(np.sqrt(sum(((after[n] - start[n]) ** 2).sum() for n in start)), rel=1e-5)
+def moments(learner: LoraLearner) -> list[torch.Tensor]:
+    return [state["exp_avg"].clone() for state in learner._optimizer.state.values()]
 
 
-def test_mix_keeps_the_moments(make_learner: Make) -> None:
+def test_move_adds_and_keeps_the_moments(make_learner: Make) -> None:
     learner = make_learner()
     learner.step()
-    moments = [state["exp_avg"].clone() for state in learner._optimizer.state.values()]
-    learner.mix(make_learner().export(), 0.5)
-    assert all(torch.equal(a, s["exp_avg"]) for a, s in zip(moments, learner._optimizer.state.values(), strict=True))
+    before, kept = learner.values(), moments(learner)
+    by = {name: np.full_like(array, 0.25) for name, array in before.items()}
+    learner.move(by)
+    assert equal(learner.values(), {name: array + by[name] for name, array in before.items()})
+    assert all(torch.equal(a, b) for a, b in zip(kept, moments(learner), strict=True))
 
 
-def test_two_that_mix_half_and_half_are_equal(make_learner: Make) -> None:
-    one, two = make_learner(), make_learner(sentences=("The brake holds the car.",))
-    one.step()
-    two.step()
-    mine, theirs = one.export(), two.export()
-    one.mix(theirs, 0.5)
-    two.mix(mine, 0.5)
-    for name, array in values(one.export()).items():
-        np.testing.assert_allclose(array, values(two.export())[name], atol=1e-7)
-
-
-@pytest.mark.parametrize("encoding", ["float32", "float16"])
-def test_export_has_the_promised_size(make_learner: Make, encoding: str) -> None:
-    learner = make_learner(encoding=encoding)
+def test_values_are_a_copy_and_the_start_stays(make_learner: Make) -> None:
+    learner = make_learner()
+    start, before = {name: array.copy() for name, array in learner.start().items()}, learner.values()
     learner.step()
-    payload = learner.export()
-    assert len(payload) == learner.adapter_bytes()
-    assert {dtype for dtype, _ in layout_of(payload).values()} == {"F32" if encoding == "float32" else "F16"}
-    learner.admit(payload)
-    assert learner.mix(payload, 1.0).distance < (1e-9 if encoding == "float32" else 1e-2)
+    assert equal(before, start) and equal(learner.start(), start)
+    assert not equal(learner.values(), start)
 
 
-def _defects() -> dict[str, Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]]:
-    def first(named: dict[str, np.ndarray]) -> str:
-        return min(named)
-
-    return {
-        "a name less": lambda named: {k: v for k, v in named.items() if k != first(named)},
-        "a name more": lambda named: named | {"extra": np.zeros((1, 1), np.float32)},
-        "another shape": lambda named: named | {first(named): np.zeros((1, 3), np.float32)},
-        "another dtype": lambda named: named | {first(named): named[first(named)].astype(np.float16)},
+def test_the_first_moment_is_the_mean_gradient(make_learner: Make) -> None:
+    """After one step it is that step's gradient, not a tenth of it; and it moves by what it is told."""
+    learner = make_learner()
+    zeros = learner.first_moment()
+    assert norm_of(zeros.values()) == 0.0
+    learner.move_first_moment({name: np.ones_like(array) for name, array in zeros.items()})
+    assert equal(learner.first_moment(), zeros)
+    learner.step()
+    gradients = {
+        name: factor.grad.numpy() for name, factor in learner.adapter.factors.items() if factor.grad is not None
     }
+    found = learner.first_moment()
+    for name, array in found.items():
+        np.testing.assert_allclose(array, gradients[name], rtol=1e-5, atol=1e-12)
+    learner.move_first_moment({name: np.full_like(array, 0.5) for name, array in found.items()})
+    for name, array in learner.first_moment().items():
+        np.testing.assert_allclose(array, found[name] + 0.5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("defect", sorted(_defects()))
-def test_admit_refuses(make_learner: Make, defect: str) -> None:
-    learner = make_learner()
-    before = learner.export()
-    with pytest.raises(RemoteError):
-        learner.admit(pack_tensors(_defects()[defect](values(before))))
-    assert learner.export() == before
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_admit_refuses_what_is_not_finite(make_learner: Make, value: float) -> None:
-    learner = make_learner()
-    payload = learner.export()[:-4] + np.float32(value).tobytes()
-    with pytest.raises(RemoteError, match="finite"):
-        learner.admit(payload)
+def test_steer_blends_in_the_move(make_learner: Make) -> None:
+    """The rule written out once more, in float64, with a warm-up that makes the rates differ."""
+    learner = make_learner(warmup_steps=10)
+    for _ in range(4):
+        learner.step()
+    rates = sum(5e-3 * done / 10 for done in range(1, 5))
+    state = {name: dict(learner._optimizer.state[factor]) for name, factor in learner.adapter.factors.items()}
+    first = {name: each["exp_avg"].double().numpy().copy() for name, each in state.items()}
+    moved = {name: now - learner.start()[name] for name, now in learner.values().items()}
+    learner.steer(moved)
+    filled, second_filled = 1 - ADAM_BETAS[0] ** 4, 1 - ADAM_BETAS[1] ** 4
+    for name, each in state.items():
+        second = np.sqrt(each["exp_avg_sq"].double().numpy() / second_filled)
+        wanted = 0.5 * first[name] - 0.5 * filled * second * moved[name] / rates
+        np.testing.assert_allclose(each["exp_avg"].numpy(), wanted, rtol=1e-4, atol=1e-9)
+    steered = learner.first_moment()
+    learner.steer(moved)
+    assert equal(learner.first_moment(), steered), "no step since: nothing to blend in"
 
 
 def test_completion_loss_is_the_masked_loss_of_transformers(make_learner: Make) -> None:
@@ -215,7 +207,7 @@ def test_completion_loss_is_the_masked_loss_of_transformers(make_learner: Make) 
 def test_a_loss_that_is_not_finite_leaves_the_adapter(make_learner: Make) -> None:
     learner = make_learner()
     learner.step()
-    before, steps = learner.export(), learner.progress().steps
+    before, steps = learner.values(), learner.progress().steps
     norm = learner.adapter.model.get_base_model().model.norm.weight
     kept = norm.detach().clone()
     norm.data.fill_(float("nan"))
@@ -223,7 +215,7 @@ def test_a_loss_that_is_not_finite_leaves_the_adapter(make_learner: Make) -> Non
         learner.step()
     assert caught.value.exit_code == ExitCode.TRAINING
     norm.data.copy_(kept)
-    assert learner.export() == before
+    assert equal(learner.values(), before)
     assert learner.progress().steps == steps
     learner.step()
 
@@ -237,7 +229,11 @@ def test_peft_loads_the_folder_unchanged(make_learner: Make, tmp_path: Path) -> 
     learner = make_learner()
     for _ in range(5):
         learner.step()
-    write_peft_folder(learner._network, Collection(learner.export(), (), {}, 0.0), tmp_path / "adapter")
+    write_peft_folder(
+        learner._network,
+        Collection(pack_tensors(learner.values(), Encoding.FLOAT32), (), {}, 0.0),
+        tmp_path / "adapter",
+    )
     fresh = _plain_base(make_learner)
     loaded = peft.PeftModel.from_pretrained(fresh, tmp_path / "adapter")
     ids = torch.from_numpy(learner.examples[0].ids).long()[None]

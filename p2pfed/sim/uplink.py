@@ -1,0 +1,146 @@
+"""The outgoing wire of a simulated peer, and the ends of its links.
+
+Messages leave in turn, link by link, parts behind everything else of their link: an ask or a ping that waits for bulk
+would look like a dead peer. As long as less than BURST_S is waiting they simply leave in order, which costs one
+event of the simulation for a message instead of two.
+"""
+
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+from p2pfed.core.events import LinkId, SendPart
+from p2pfed.core.messages import Message
+
+if TYPE_CHECKING:
+    from p2pfed.sim.process import Run
+
+SEND_QUEUE_MAX = 64
+"""Messages waiting for one peer, as in a real session: one more and the link is cut."""
+BURST_S = 0.01
+
+
+class Hangup:
+    """Last in the queue of an end that was closed: the other end learns it after what was said before."""
+
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
+Outgoing = Message | SendPart | Hangup
+
+
+class End:
+    """One end of a link. `told` from LinkUp to LinkDown; a `dead` link carries nothing and says nothing."""
+
+    __slots__ = (
+        "closing",
+        "dead",
+        "key",
+        "last_arrival_at",
+        "link",
+        "other",
+        "outbox",
+        "parts",
+        "run",
+        "told",
+        "trip_s",
+    )
+
+    def __init__(self, run: "Run", link: LinkId) -> None:
+        self.run = run
+        self.link = link
+        self.key = 0
+        self.other: End = self
+        self.trip_s = 0.0
+        """One way to the other end, without jitter."""
+        self.last_arrival_at = 0.0
+        """At the other end: a link keeps the order of its messages."""
+        self.told = False
+        self.closing = False
+        self.dead = False
+        self.outbox: deque[Message | Hangup] = deque()
+        self.parts: deque[SendPart] = deque()
+
+
+class UplinkWires(Protocol):
+    """What an uplink needs of the network."""
+
+    now: float
+
+    def transmit(self, end: End, message: Message, starts_at: float) -> float:
+        """When its last byte has left."""
+
+    def hang_up(self, end: End, reason: str, leaves_at: float) -> None: ...
+
+    def wake(self, when: float, uplink: "Uplink") -> None: ...
+
+
+class Uplink:
+    """One for each run."""
+
+    __slots__ = ("_free_at", "_run", "_waiting", "_waking", "_wires")
+
+    def __init__(self, run: "Run", wires: UplinkWires) -> None:
+        self._run = run
+        self._wires = wires
+        self._free_at = 0.0
+        self._waiting: deque[End] = deque()
+        self._waking = False
+
+    @property
+    def idle_at(self) -> float | None:
+        """When the last byte has left; None while messages wait for their turn."""
+        return None if self._waiting else max(self._free_at, self._wires.now)
+
+    def put(self, end: End, item: Outgoing) -> bool:
+        """False where too much waits for this peer already."""
+        if not self._waiting and self._free_at - self._wires.now < BURST_S:
+            self._leave(end, item)
+            return True
+        queued = len(end.outbox) + len(end.parts)
+        if queued >= SEND_QUEUE_MAX and not isinstance(item, Hangup):
+            return False
+        if not queued:
+            self._waiting.append(end)
+        if isinstance(item, SendPart):
+            end.parts.append(item)
+        else:
+            end.outbox.append(item)
+        self._wake_later()
+        return True
+
+    def drop_parts(self, end: End) -> None:
+        if not end.parts:
+            return
+        end.parts.clear()
+        if not end.outbox:
+            self._waiting.remove(end)
+
+    def pump(self) -> None:
+        """Time has passed: whatever may leave now."""
+        self._waking = False
+        while self._waiting and self._free_at - self._wires.now < BURST_S:
+            end = self._waiting.popleft()
+            item: Outgoing = end.outbox.popleft() if end.outbox else end.parts.popleft()
+            if end.outbox or end.parts:
+                self._waiting.append(end)
+            self._leave(end, item)
+        if self._waiting:
+            self._wake_later()
+
+    def _leave(self, end: End, item: Outgoing) -> None:
+        if end.dead:
+            return
+        starts_at = max(self._free_at, self._wires.now)
+        if isinstance(item, Hangup):
+            self._wires.hang_up(end, item.reason, starts_at)
+            return
+        message = self._run.load(item) if isinstance(item, SendPart) else item
+        self._free_at = self._wires.transmit(end, message, starts_at)
+
+    def _wake_later(self) -> None:
+        if not self._waking:
+            self._waking = True
+            self._wires.wake(self._free_at, self)
