@@ -1,7 +1,8 @@
 """One p2pfed node of the averaging bench: `api.Node` around a vector that does not train.
 
-Settings come as JSON on the command line. Waits until it is linked to all others, then for "go", which ends its
-one local step: from then on it swaps. Prints one JSON line after each mix, and one more after "stop".
+Settings come as JSON on the command line. It has made its only local step before it starts, and links to all others,
+but publishes no version until "go", so that nothing of a swap is done before. From then on it swaps; each mix is told
+by one JSON line, and one more follows "stop".
 """
 
 import json
@@ -12,9 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy
+
 from p2pfed import api
 from p2pfed.config import GossipConfig, ModelConfig
-from p2pfed.ports import MixReport, StepReport
 from tests.bench.averaging_values import Yardstick, start_values
 from tests.bench.children import say
 from tests.fakes import VectorLearner
@@ -22,26 +24,32 @@ from tests.fakes import VectorLearner
 SWAP_INTERVAL_S = 0.05
 """As good as at once: a node that has nothing to train swaps by timer, and a busy one when it is free."""
 LINKED_POLL_S = 0.05
+STEPS = 1
 
 
 class WatchedLearner(VectorLearner):
-    """Its first step waits for the start signal; after each mix it tells how far from the mean it is."""
+    """Holds its values back until the start signal, but for the mixer's first look at them, when it is made.
+
+    After each mix it tells how far from the mean it is.
+    """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__(0.0, size=settings["values"], rate=0.0)
-        self.values = start_values(settings["peer"], settings["values"])
-        self.yardstick = Yardstick(Path(settings["mean"]), self.values)
+        self.vector = start_values(settings["peer"], settings["values"])
+        self.yardstick = Yardstick(Path(settings["mean"]), self.vector)
+        self.steps = STEPS
         self.go = threading.Event()
+        self.looked_at = False
 
-    def step(self) -> StepReport:
-        self.go.wait()
-        self.steps += 1
-        return StepReport(0.0, 1, 1)
+    def values(self) -> Mapping[str, numpy.ndarray]:
+        if self.looked_at:
+            self.go.wait()
+        self.looked_at = True
+        return super().values()
 
-    def mix(self, payload: bytes, weight: float) -> MixReport:
-        report = super().mix(payload, weight)
-        say({"at": time.monotonic(), "distance": self.yardstick.quick(self.values)})
-        return report
+    def move(self, by: Mapping[str, numpy.ndarray]) -> None:
+        super().move(by)
+        say({"at": time.monotonic(), "distance": self.yardstick.quick(self.vector)})
 
 
 def network_of(settings: Mapping[str, Any]) -> api.NetworkConfig:
@@ -56,7 +64,7 @@ def main(settings: dict[str, Any]) -> None:
         listen=(settings["listen"],),
         bootstrap=tuple(settings["others"]),
         mdns=False,
-        steps_max=1,
+        steps_max=STEPS,
         checkpoint_interval_s=3600.0,
         neighbours_max=len(settings["others"]),
     )
@@ -66,9 +74,12 @@ def main(settings: dict[str, Any]) -> None:
             time.sleep(LINKED_POLL_S)
         say({"ready": len(settings["others"])})
         sys.stdin.readline()
+        swaps = node.status()["swaps"]
+        if swaps["begun"] or swaps["finished"]:
+            raise RuntimeError(f"swapped before the start signal: {swaps}")
         learner.go.set()
         sys.stdin.readline()
-        say({"exact": learner.yardstick.exact(learner.values), "swaps": node.status()["swaps"]})
+        say({"exact": learner.yardstick.exact(learner.vector), "swaps": node.status()["swaps"]})
         sys.stdin.readline()
 
 
