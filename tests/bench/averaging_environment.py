@@ -1,5 +1,7 @@
 """The environment that hivemind runs in: made once in the user's cache folder, never p2pfed's own.
 
+Needs pip's index, 1.4 GB of disk, and on Linux some GB more, as pip's own torch brings CUDA along: with
+PIP_EXTRA_INDEX_URL set to the index of PyTorch's CPU wheels, pip takes the same version without.
 hivemind names no upper bounds, and these versions were tried together: numpy 2.4 breaks its 8-bit codecs.
 """
 
