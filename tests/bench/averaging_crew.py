@@ -56,12 +56,12 @@ class Crew:
             child.stdin.flush()
         return at
 
-    def hear(self, until: float) -> tuple[int, Any]:
+    def hear(self, until: float, what: str = "the next word") -> tuple[int, Any]:
         """The next thing said by any. Raises RuntimeError where a process ended or `until` has come."""
         try:
             peer, value = self._said.get(timeout=max(0.0, until - time.monotonic()))
         except queue.Empty:
-            raise RuntimeError("not done in time") from None
+            raise RuntimeError(f"no time left, waiting for {what}") from None
         if value is None:
             raise RuntimeError(f"process {peer} ended: {self._last_error(peer)}")
         return peer, value
@@ -70,7 +70,8 @@ class Crew:
         """One value from each process; with `key`, everything without it is passed over."""
         heard: dict[int, Any] = {}
         while len(heard) < len(self._children):
-            peer, value = self.hear(until)
+            absent = sorted(self._children.keys() - heard.keys())
+            peer, value = self.hear(until, f"{key or 'a word'} of {absent}")
             if key is None or (isinstance(value, dict) and key in value):
                 heard[peer] = value
         return heard

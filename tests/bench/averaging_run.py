@@ -145,7 +145,7 @@ def _gossip(crew: Crew, peers: int, until: float) -> tuple[float, int]:
     distances = [1.0] * peers
     mixes = [0] * peers
     while True:
-        peer, said = crew.hear(until)
+        peer, said = crew.hear(until, f"mixes; distances are {[round(each, 4) for each in distances]}")
         distances[peer] = said["distance"]
         mixes[peer] += 1
         if max(distances) <= WITHIN:
@@ -157,7 +157,7 @@ def _step_by_step(crew: Crew, peers: int, until: float) -> tuple[float, int]:
     within: dict[int, float] = {}
     steps = [0] * peers
     while len(within) < peers:
-        peer, said = crew.hear(until)
+        peer, said = crew.hear(until, f"steps; {sorted(within)} are within")
         steps[peer] += 1
         if said["distance"] <= WITHIN:
             within[peer] = said["at"]
