@@ -17,8 +17,9 @@ PING_IDLE_SHARE = 0.1
 """Of the time a link has stood: one of 260 s has proven itself."""
 PING_LATER_S = 4.0
 """By how much the side that was dialled waits longer: its ping is the second try, should the first be lost."""
-PING_EARLY_SHARE = 0.2
-"""A ping may go out so much of its time early, along with others: one wake-up instead of several."""
+PING_EARLY_SHARE = 0.5
+"""The side that opened a link may ping so much of the time early, along with others: soon all its links are pinged
+together, and one wake-up serves them all."""
 
 
 def ping_after_s(entry: PeerEntry) -> float:
@@ -41,6 +42,5 @@ def check_at(entry: PeerEntry, now: float) -> float:
     if entry.pinged_at > heard_at:
         return heard_at + SILENCE_MAX_S
     after_s = ping_after_s(entry)
-    if now - heard_at >= after_s * (1.0 - PING_EARLY_SHARE):
-        return heard_at
-    return heard_at + after_s
+    due_s = after_s * (1.0 - PING_EARLY_SHARE) if entry.outbound else after_s
+    return heard_at if now - heard_at >= due_s else heard_at + after_s

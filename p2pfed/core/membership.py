@@ -87,7 +87,7 @@ class Membership:
         self._settings = settings
         self._rng = rng
         self.view = View(peer, rng)
-        self._by_link: dict[LinkId, PeerId] = {}
+        self._by_link: dict[LinkId, PeerEntry] = {}
         self._rivals: dict[PeerId, Rivals] = {}
         self._asked_peers_at = 0.0
         self._remembered_at = 0.0
@@ -103,10 +103,11 @@ class Membership:
     @property
     def links(self) -> dict[LinkId, PeerId]:
         """The links that count, one a peer."""
-        return dict(self._by_link)
+        return {link: entry.peer for link, entry in self._by_link.items()}
 
     def peer_of(self, link: LinkId) -> PeerId | None:
-        return self._by_link.get(link)
+        entry = self._by_link.get(link)
+        return entry.peer if entry is not None else None
 
     def link_of(self, peer: PeerId) -> LinkId | None:
         entry = self.view.get(peer)
@@ -161,11 +162,10 @@ class Membership:
         return self._adopt(entry, event, now)
 
     def on_link_down(self, link: LinkId, reason: str, fault: bool, now: float) -> list[Effect]:
-        peer = self._by_link.pop(link, None)
+        entry = self._by_link.pop(link, None)
         for rival_peer, rivals in list(self._rivals.items()):
             if rivals.newer.link == link:
                 del self._rivals[rival_peer]
-        entry = self.view.get(peer) if peer is not None else None
         if entry is None or entry.link != link:
             return []
         self.view.unlink(entry)
@@ -184,8 +184,7 @@ class Membership:
 
     def on_heard(self, link: LinkId, now: float) -> list[Effect]:
         """Any message proves its link alive; on a doubted link it proves a copied identity."""
-        peer = self._by_link.get(link)
-        entry = self.view.get(peer) if peer is not None else None
+        entry = self._by_link.get(link)
         if entry is None:
             return []
         entry.heard_at = now
@@ -205,27 +204,26 @@ class Membership:
 
     def on_message(self, link: LinkId, message: object, now: float) -> list[Effect] | None:
         """Effects of a membership message; None where it is not one."""
-        peer = self._by_link[link]
         match message:
             case Ping(nonce=nonce):
                 return [Send(link, Pong(nonce))]
             case Pong():
                 return []
             case PeersAsk(count=count):
-                told = self.view.tellable(peer, min(count, PEERS_TOLD_MAX), now)
+                told = self.view.tellable(self._by_link[link].peer, min(count, PEERS_TOLD_MAX), now)
                 return [Send(link, PeersTold(told))]
             case PeersTold(peers=peers):
                 entries = [self.view.found(record.peer, record.addresses, FoundBy.PEERS) for record in peers]
                 return self._dial(lambda: [entry for entry in entries if entry is not None], now)
             case Goodbye(reason=reason):
-                return self._goodbye(peer, link, reason, now)
+                return self._goodbye(self._by_link[link], link, reason, now)
             case IdentityInUse():
-                return self._conflict(f"{peer} is linked to both")
+                return self._conflict(f"{self._by_link[link].peer} is linked to both")
         return None
 
     def on_probe_over(self, link: LinkId, now: float) -> list[Effect]:
         """The doubted link did not answer: it is dead, the newer one takes its place."""
-        peer = self._by_link.get(link)
+        peer = self.peer_of(link)
         rivals = self._rivals.get(peer) if peer is not None else None
         if rivals is None or rivals.older != link or now < rivals.doubted_until:
             return []
@@ -333,7 +331,7 @@ class Membership:
         if target == 0 or self._seeking() or links >= self._settings.links_max:
             return []
         self._reached_out_at = now
-        lost = [entry for entry in self.view.entries() if entry.role is Role.NODE and entry.can_dial(now)]
+        lost = [entry for entry in self.view.met() if entry.role is Role.NODE and entry.can_dial(now)]
         for entry in self._rng.sample(lost, min(1, len(lost))):
             entry.dialling = True
             return [Dial(entry.peer, entry.addresses)]
@@ -345,7 +343,7 @@ class Membership:
         entry.name, entry.refusal, entry.outbound = event.hello.name, None, event.outbound
         entry.encoding = event.hello.encoding
         entry.linked_at = entry.heard_at = now
-        self._by_link[event.link] = entry.peer
+        self._by_link[event.link] = entry
         fields: dict[str, str | int | float | bool | None] = {
             "peer": entry.peer,
             "name": entry.name,
@@ -381,15 +379,14 @@ class Membership:
         self.view.unlink(entry)
         return [*copied, CloseLink(old, "replaced by a newer link"), *self._adopt(entry, event, now)]
 
-    def _goodbye(self, peer: PeerId, link: LinkId, reason: str, now: float) -> list[Effect]:
-        entry = self.view.get(peer)
+    def _goodbye(self, entry: PeerEntry, link: LinkId, reason: str, now: float) -> list[Effect]:
         del self._by_link[link]
-        if entry is not None:
-            self.view.unlink(entry)
-            entry.failures, entry.dial_at = 3, now + 8.0  # it said goodbye: no hurry
-        effects: list[Effect] = [CloseLink(link, "goodbye"), Report("neighbour-left", {"peer": peer, "reason": reason})]
-        waiting = self._rivals.pop(peer, None)
-        if waiting is not None and entry is not None:
+        self.view.unlink(entry)
+        entry.failures, entry.dial_at = 3, now + 8.0  # it said goodbye: no hurry
+        left = Report("neighbour-left", {"peer": entry.peer, "reason": reason})
+        effects: list[Effect] = [CloseLink(link, "goodbye"), left]
+        waiting = self._rivals.pop(entry.peer, None)
+        if waiting is not None:
             effects += self._adopt(entry, waiting.newer, now)  # it is back already, as a new instance
         return effects + self._soon(now)
 

@@ -58,6 +58,8 @@ class View:
         self._size_max = size_max
         self._entries: dict[PeerId, PeerEntry] = {}
         self._linked: dict[PeerId, PeerEntry] = {}
+        self._met: dict[PeerId, PeerEntry] = {}
+        """Linked once, in this run or in one before: few, where hearsay may be many."""
         self.nodes_linked = 0
         self.knows_bootstrap = False
         """A bootstrap peer was among the entries at some time."""
@@ -71,6 +73,10 @@ class View:
     def entries(self) -> list[PeerEntry]:
         return list(self._entries.values())
 
+    def met(self) -> list[PeerEntry]:
+        """Entries that were linked in this run or in one before."""
+        return list(self._met.values())
+
     def linked(self) -> list[PeerEntry]:
         """Entries with a link, in the order they were linked."""
         return list(self._linked.values())
@@ -78,7 +84,7 @@ class View:
     def link(self, entry: PeerEntry, link: LinkId, role: Role) -> None:
         entry.link, entry.role = link, role
         self.knows_bootstrap |= role is Role.BOOTSTRAP
-        self._linked[entry.peer] = entry
+        self._linked[entry.peer] = self._met[entry.peer] = entry
         self.nodes_linked += role is Role.NODE
 
     def unlink(self, entry: PeerEntry) -> None:
@@ -96,6 +102,8 @@ class View:
                 return None
             entry = PeerEntry(peer, (), found_by)
             self._entries[peer] = entry
+            if found_by is FoundBy.REMEMBERED:
+                self._met[peer] = entry
             self.knows_bootstrap |= found_by is FoundBy.BOOTSTRAP
         elif found_by in (FoundBy.MDNS, FoundBy.BOOTSTRAP) and entry.found_by is FoundBy.PEERS:
             entry.found_by = found_by
@@ -111,6 +119,7 @@ class View:
 
     def drop(self, peer: PeerId) -> None:
         self._entries.pop(peer, None)
+        self._met.pop(peer, None)
 
     def failed(self, entry: PeerEntry, reason: str, now: float) -> None:
         """One more dial without an answer: back off, forget mere hearsay in the end."""
@@ -139,12 +148,7 @@ class View:
 
     def worth_remembering(self) -> tuple[PeerRecord, ...]:
         """Peers once linked, in this run or in one before, last heard first: what a restart dials."""
-        known = [
-            entry
-            for entry in self._entries.values()
-            if entry.addresses and (entry.linked_at is not None or entry.found_by is FoundBy.REMEMBERED)
-        ]
-        known.sort(key=lambda entry: -entry.heard_at)
+        known = sorted((entry for entry in self._met.values() if entry.addresses), key=lambda entry: -entry.heard_at)
         return tuple(PeerRecord(entry.peer, entry.addresses) for entry in known)
 
     def _evict(self) -> bool:

@@ -1,11 +1,10 @@
 """The simulated network: virtual time, links, dials and faults around many `Run`s of the real core.
 
-A heap of (time, sequence, action, arguments); seeded generators drive all chance, one for the wires and others for
+An agenda of appointments; seeded generators drive all chance, one for the wires and others for
 what runs are compared by; messages go through the real codec unless `codec` is off. The same options and seed give
 the same history, down to the digest of it.
 """
 
-import heapq
 import random
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -25,13 +24,15 @@ from p2pfed.core.events import (
 )
 from p2pfed.core.messages import Message, PeerRecord, Role
 from p2pfed.ports import PeerId
+from p2pfed.sim.agenda import Agenda
 from p2pfed.sim.attackers import Attacker
 from p2pfed.sim.frames import Frames
 from p2pfed.sim.history import History
 from p2pfed.sim.mixers import MixerSource
 from p2pfed.sim.options import Nat, NetworkOptions, NodeOptions
-from p2pfed.sim.process import Run, hello_of
-from p2pfed.sim.uplink import End, Uplink
+from p2pfed.sim.process import Run
+from p2pfed.sim.settings import hello_of
+from p2pfed.sim.uplink import End
 from p2pfed.wire.codec import decode, encode
 
 NETWORK_FIELDS = (("name", '"simulated"'),)
@@ -58,8 +59,8 @@ class Network:
         self, options: NetworkOptions, seed: int, mixers: MixerSource, watcher: Watcher, watch_every: int = 1
     ) -> None:
         """`watch_every`: of so many events of a run the watcher's `handled` sees one."""
+        self.clock = Agenda()
         self.options = options
-        self.now = 0.0
         self.history = History()
         self.watch_every = watch_every
         self.bytes_sent = 0
@@ -72,8 +73,6 @@ class Network:
         self._mixers = mixers
         self._watcher = watcher
         self._frames = Frames(options.codec)
-        self._heap: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
-        self._order = 0
         self._starts: dict[str, int] = {}
         self._numbers: dict[str, int] = {}
         self._nodes: list[str] = []
@@ -81,17 +80,15 @@ class Network:
         self._groups: dict[str, int] = {}
         self._links: dict[int, tuple[End, End]] = {}
         self._links_made = 0
+        self._downlinks = False
+        """Whether any node's is limited: asking each for each message is slow."""
+
+    @property
+    def now(self) -> float:
+        return self.clock.now
 
     def at(self, when: float, action: Callable[..., None], *args: object) -> None:
-        self._order += 1
-        heapq.heappush(self._heap, (when, self._order, action, args))
-
-    def run_until(self, end: float) -> None:
-        heap, pop = self._heap, heapq.heappop
-        while heap and heap[0][0] <= end:
-            self.now, _, action, args = pop(heap)
-            action(*args)
-        self.now = end
+        self.clock.at(when, action, *args)
 
     # Nodes
 
@@ -99,9 +96,10 @@ class Network:
         """A new node, started at its time."""
         self._numbers[options.name] = len(self._numbers) + 1
         self._by_address[self.address(options.name)] = options.name
+        self._downlinks |= options.downlink_bytes_s > 0.0
         if options.role is Role.NODE:
             self._nodes.append(options.name)
-        self.at(options.start_s, self._begin, options)
+        self.clock.at(options.start_s, self._begin, options)
 
     def address(self, name: str) -> str:
         number = self._numbers[name]
@@ -199,7 +197,9 @@ class Network:
         for end in self._unlink(key):
             end.dead = True
             if told:
-                self.at(self.now + self._rng.uniform(0.0, self.options.notice_s), end.run.lose, end, "broken")
+                self.clock.at(
+                    self.clock.now + self._rng.uniform(0.0, self.options.notice_s), end.run.lose, end, "broken"
+                )
 
     def _unlink(self, key: int) -> tuple[End, ...]:
         ends: tuple[End, ...] = self._links.pop(key, ())
@@ -224,7 +224,7 @@ class Network:
             elif self.options.dial_failure_share and self._rng.random() < self.options.dial_failure_share:
                 wait_s += self.options.dial_timeout_s
             else:
-                self.at(self.now + wait_s + 3.0 * trip_s, self._connect, run, target, address)
+                self.clock.at(self.clock.now + wait_s + 3.0 * trip_s, self._connect, run, target, address)
                 return
         run.later(wait_s, run.handle, DialFailed(peer, "nobody answers"))
 
@@ -265,10 +265,10 @@ class Network:
         run.links[key] = target.links[key] = None
         if self.options.break_interval_s > 0.0:
             life_s = self._rng.expovariate(1.0 / self.options.break_interval_s)
-            self.at(self.now + life_s, self._break, key, True)
-        far.last_arrival_at = near.last_arrival_at = self.now + trip_s
+            self.clock.at(self.clock.now + life_s, self._break, key, True)
+        far.last_arrival_at = near.last_arrival_at = self.clock.now + trip_s
         up = LinkUp(near.link, target.peer, theirs, True, address)
-        self.at(self.now + trip_s, self._link_up, near, up)
+        self.clock.at(self.clock.now + trip_s, self._link_up, near, up)
         self._link_up(far, LinkUp(far.link, run.peer, own, False, self.address(run.name)))
 
     def _link_up(self, end: End, event: LinkUp) -> None:
@@ -288,18 +288,17 @@ class Network:
         payload, size = self._frames.load(message)
         run.bytes_sent += size
         self.bytes_sent += size
-        leaves_at = starts_at + size / run.options.uplink_bytes_s
+        leaves_at = starts_at + size / run.uplink_bytes_s
         if options.drop_share and self._rng.random() < options.drop_share:
             return leaves_at
         arrives_at = leaves_at + end.trip_s + options.jitter_s * self._rng.random()
         if arrives_at < end.last_arrival_at:
             arrives_at = end.last_arrival_at
-        if other.run.options.downlink_bytes_s:
+        if self._downlinks and other.run.options.downlink_bytes_s:
             arrives_at = max(arrives_at, other.run.downlink_free_at) + size / other.run.options.downlink_bytes_s
             other.run.downlink_free_at = arrives_at
         end.last_arrival_at = arrives_at
-        self._order += 1
-        heapq.heappush(self._heap, (arrives_at, self._order, self._arrive, (other, payload)))
+        self.clock.at(arrives_at, self._arrive, other, payload)
         return leaves_at
 
     def _arrive(self, end: End, payload: Message | bytes) -> None:
@@ -315,10 +314,7 @@ class Network:
         """The closing end's queue is empty: the other one learns it after the last message."""
         self._unlink(end.key)
         arrives_at = max(leaves_at + end.trip_s + self._jitter(), end.last_arrival_at)
-        self.at(arrives_at, end.other.run.lose, end.other, f"closed: {reason}")
-
-    def wake(self, when: float, uplink: Uplink) -> None:
-        self.at(when, uplink.pump)
+        self.clock.at(arrives_at, end.other.run.lose, end.other, f"closed: {reason}")
 
     def _trip(self, one: Run, other: Run | None) -> float:
         """One way, without jitter."""
@@ -334,10 +330,10 @@ class Network:
     # What runs tell
 
     def handled(self, run: Run, event: Event, effects: list[Effect]) -> None:
-        self._watcher.handled(run, event, effects, self.now)
+        self._watcher.handled(run, event, effects, self.clock.now)
 
     def mixed(self, run: Run, swap: int, before: Sequence[float]) -> None:
-        self._watcher.mixed(run, swap, before, self.now)
+        self._watcher.mixed(run, swap, before, self.clock.now)
 
     def adopted(self, run: Run, before: Sequence[float]) -> None:
         self._watcher.adopted(run, before)

@@ -37,15 +37,15 @@ from p2pfed.core.events import (
     Train,
     Trained,
 )
-from p2pfed.core.membership import MembershipSettings
-from p2pfed.core.messages import PROTOCOL_VERSION, Hello, Message, Part, PartMissing, PeerRecord, Role, Version
-from p2pfed.core.peer import PeerSettings, PeerState
+from p2pfed.core.messages import Hello, Message, Part, PartMissing, PeerRecord, Version
+from p2pfed.core.peer import PeerState
 from p2pfed.core.version import part_of, version_of
 from p2pfed.errors import RemoteError
 from p2pfed.ports import Encoding, PeerId
 from p2pfed.sim.history import History
 from p2pfed.sim.mixers import SimMixer
 from p2pfed.sim.options import NodeOptions
+from p2pfed.sim.settings import settings_of
 from p2pfed.sim.uplink import SEND_QUEUE_MAX, End, Hangup, Uplink, UplinkWires
 
 FLUSH_S = 0.05
@@ -54,8 +54,6 @@ FLUSH_S = 0.05
 
 class Wires(UplinkWires, Protocol):
     """What a run needs of the network around it."""
-
-    def at(self, when: float, action: Callable[..., None], *args: object) -> None: ...
 
     def dial(self, run: "Run", peer: PeerId, addresses: tuple[str, ...]) -> None: ...
 
@@ -74,6 +72,46 @@ class Wires(UplinkWires, Protocol):
 
 class Run:
     """Owns a PeerState, its learner and its links. `number` is the node's, the same in all its runs."""
+
+    __slots__ = (
+        "_clock",
+        "_links",
+        "_publications",
+        "_record",
+        "_rng",
+        "_saved_at",
+        "_stepping",
+        "_steps_todo",
+        "_watch_every",
+        "_wires",
+        "bytes_sent",
+        "checkpoint",
+        "downlink_free_at",
+        "encodings",
+        "ends",
+        "events",
+        "hello",
+        "inbox",
+        "links",
+        "loss",
+        "mixer",
+        "mixes",
+        "name",
+        "number",
+        "options",
+        "partners",
+        "peer",
+        "published",
+        "remembered",
+        "reports",
+        "running",
+        "state",
+        "step_s",
+        "timers_pending",
+        "twist",
+        "uplink",
+        "uplink_bytes_s",
+    )
 
     def __init__(
         self,
@@ -100,6 +138,7 @@ class Run:
         self.twist: Callable[[Message], Message] | None = None
         """What an attacker says in place of the truth."""
         self.uplink = Uplink(self, wires)
+        self.uplink_bytes_s = options.uplink_bytes_s
         self.downlink_free_at = 0.0
         self.timers_pending = 0
         self.bytes_sent = 0
@@ -115,6 +154,7 @@ class Run:
         self.encodings: dict[bytes, Encoding] = {}
         """Of the versions in `inbox`."""
         self._wires = wires
+        self._clock = wires.clock
         self._record = wires.history.add
         self._watch_every = wires.watch_every
         self._rng = rng
@@ -128,7 +168,7 @@ class Run:
         if not self.running:
             return
         self.events += 1
-        now = self._wires.now
+        now = self._clock.now
         effects = self.state.handle(event, now)
         self._record(now, self.number, event, len(effects))
         if not self.events % self._watch_every:
@@ -141,7 +181,7 @@ class Run:
 
     def later(self, delay_s: float, action: Callable[..., None], *args: object) -> None:
         """Do something after a while, unless this run is over by then."""
-        self._wires.at(self._wires.now + delay_s, self._if_running, action, *args)
+        self._clock.at(self._clock.now + delay_s, self._if_running, action, *args)
 
     def _if_running(self, action: Callable[..., None], *args: object) -> None:
         if self.running:
@@ -163,7 +203,7 @@ class Run:
         match effect:
             case SetTimer(timer=timer, at=at):
                 self.timers_pending += 1
-                self._wires.at(max(at, self._wires.now), self._fire, timer)
+                self._clock.at(max(at, self._clock.now), self._fire, timer)
             case Report(kind=kind, fields=fields):
                 self.reports[kind] = self.reports.get(kind, 0) + 1
                 if kind == "swap-finished":
@@ -244,10 +284,10 @@ class Run:
     def _finish(self) -> None:
         """Over once the last word is out."""
         idle_at = self.uplink.idle_at
-        if idle_at is not None and idle_at <= self._wires.now:
+        if idle_at is not None and idle_at <= self._clock.now:
             self._wires.finished(self)
         else:
-            self._wires.at(idle_at if idle_at is not None else self._wires.now + FLUSH_S, self._finish)
+            self._clock.at(idle_at if idle_at is not None else self._clock.now + FLUSH_S, self._finish)
 
     def load(self, item: SendPart) -> Message:
         """A part, read at the moment it is sent."""
@@ -337,45 +377,6 @@ class Run:
     def _save_if_due(self) -> None:
         assert self.mixer is not None
         if self._saved_at is None:
-            self._saved_at = self._wires.now
-        elif self._wires.now - self._saved_at >= self.options.checkpoint_interval_s:
-            self.checkpoint, self._saved_at = self.mixer.save(), self._wires.now
-
-
-def settings_of(options: NodeOptions) -> PeerSettings:
-    """The core's settings of a simulated peer; a bootstrap peer only answers, as in reality."""
-    target = options.neighbours_target if options.role is Role.NODE else 0
-    return PeerSettings(
-        options.steps_between_swaps,
-        options.steps_max,
-        options.swap_interval_s,
-        options.weight,
-        tuple(PeerId(f"sim-{name}") for name in options.members),
-        "simulated",
-        options.swap_day_bytes,
-        options.link_day_bytes,
-        MembershipSettings(target, options.links_max),
-    )
-
-
-def hello_of(options: NodeOptions, network: tuple[tuple[str, str], ...], address: str, instance: int) -> Hello:
-    """What a simulated peer says of itself; its wall clock stands still, skews are not simulated."""
-    fields = tuple(sorted({**dict(network), **dict(options.fields)}.items()))
-    network_id = f"{hash_of(fields):016x}"
-    return Hello(
-        PROTOCOL_VERSION,
-        network_id,
-        fields,
-        options.fingerprint,
-        options.role,
-        options.encoding,
-        instance,
-        options.name,
-        (address,),
-        0.0,
-    )
-
-
-def hash_of(fields: tuple[tuple[str, str], ...]) -> int:
-    """64 bits that depend on the fields alone, unlike `hash`."""
-    return random.Random(repr(fields)).getrandbits(64)
+            self._saved_at = self._clock.now
+        elif self._clock.now - self._saved_at >= self.options.checkpoint_interval_s:
+            self.checkpoint, self._saved_at = self.mixer.save(), self._clock.now

@@ -54,7 +54,7 @@ class Simulation:
 
     def advance(self, to_s: float) -> None:
         """For those who want to look at it on the way."""
-        self.network.run_until(min(to_s, self.scenario.duration_s))
+        self.network.clock.run_until(min(to_s, self.scenario.duration_s))
 
     def finish(self) -> SimulationReport:
         self._check_end()

@@ -1,8 +1,8 @@
 """The outgoing wire of a simulated peer, and the ends of its links.
 
-Messages leave in turn, link by link, parts behind everything else of their link: an ask or a ping that waits for bulk
-would look like a dead peer. As long as less than BURST_S is waiting they simply leave in order, which costs one
-event of the simulation for a message instead of two.
+Each link is a connection of its own, and connections share the wire packet by packet: a ping is not held up by the
+part that another link carries, only by one on its own. Parts leave one after the other, links in turn, behind
+everything else of their link. A message on an idle wire costs one event of the simulation, a part that waits two.
 """
 
 from collections import deque
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from p2pfed.core.events import LinkId, SendPart
 from p2pfed.core.messages import Message
+from p2pfed.sim.agenda import Agenda
 
 if TYPE_CHECKING:
     from p2pfed.sim.process import Run
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 SEND_QUEUE_MAX = 64
 """Messages waiting for one peer, as in a real session: one more and the link is cut."""
 BURST_S = 0.01
+"""What leaves within this time makes nobody wait."""
 
 
 class Hangup:
@@ -39,6 +41,7 @@ class End:
         "dead",
         "key",
         "last_arrival_at",
+        "leaves_at",
         "link",
         "other",
         "outbox",
@@ -55,6 +58,8 @@ class End:
         self.other: End = self
         self.trip_s = 0.0
         """One way to the other end, without jitter."""
+        self.leaves_at = 0.0
+        """When the last byte of its last message has left."""
         self.last_arrival_at = 0.0
         """At the other end: a link keeps the order of its messages."""
         self.told = False
@@ -67,24 +72,23 @@ class End:
 class UplinkWires(Protocol):
     """What an uplink needs of the network."""
 
-    now: float
+    clock: Agenda
 
     def transmit(self, end: End, message: Message, starts_at: float) -> float:
         """When its last byte has left."""
 
     def hang_up(self, end: End, reason: str, leaves_at: float) -> None: ...
 
-    def wake(self, when: float, uplink: "Uplink") -> None: ...
-
 
 class Uplink:
     """One for each run."""
 
-    __slots__ = ("_free_at", "_run", "_waiting", "_waking", "_wires")
+    __slots__ = ("_clock", "_free_at", "_run", "_waiting", "_waking", "_wires")
 
     def __init__(self, run: "Run", wires: UplinkWires) -> None:
         self._run = run
         self._wires = wires
+        self._clock = wires.clock
         self._free_at = 0.0
         self._waiting: deque[End] = deque()
         self._waking = False
@@ -92,18 +96,20 @@ class Uplink:
     @property
     def idle_at(self) -> float | None:
         """When the last byte has left; None while messages wait for their turn."""
-        return None if self._waiting else max(self._free_at, self._wires.now)
+        return None if self._waiting else max(self._free_at, self._clock.now)
 
     def put(self, end: End, item: Outgoing) -> bool:
         """False where too much waits for this peer already."""
-        now = self._wires.now
-        if not self._waiting and self._free_at - now < BURST_S:
-            if type(item) is Hangup or type(item) is SendPart or end.dead:
+        now = self._clock.now
+        if not end.outbox and not end.parts and end.leaves_at - now < BURST_S:
+            if not isinstance(item, SendPart | Hangup):
+                if not end.dead:  # along with what other links are sending, which takes that much longer
+                    end.leaves_at = leaves_at = self._wires.transmit(end, item, now)
+                    self._free_at = leaves_at if self._free_at <= now else self._free_at + leaves_at - now
+                return True
+            if not self._waiting and self._free_at - now < BURST_S:
                 self._leave(end, item)
-            else:  # the common case, without a further call
-                starts_at = self._free_at if self._free_at > now else now
-                self._free_at = self._wires.transmit(end, item, starts_at)  # type: ignore[arg-type]
-            return True
+                return True
         queued = len(end.outbox) + len(end.parts)
         if queued >= SEND_QUEUE_MAX and not isinstance(item, Hangup):
             return False
@@ -126,7 +132,7 @@ class Uplink:
     def pump(self) -> None:
         """Time has passed: whatever may leave now."""
         self._waking = False
-        while self._waiting and self._free_at - self._wires.now < BURST_S:
+        while self._waiting and self._free_at - self._clock.now < BURST_S:
             end = self._waiting.popleft()
             item: Outgoing = end.outbox.popleft() if end.outbox else end.parts.popleft()
             if end.outbox or end.parts:
@@ -138,14 +144,14 @@ class Uplink:
     def _leave(self, end: End, item: Outgoing) -> None:
         if end.dead:
             return
-        starts_at = max(self._free_at, self._wires.now)
+        starts_at = max(self._free_at, self._clock.now)
         if isinstance(item, Hangup):
             self._wires.hang_up(end, item.reason, starts_at)
             return
         message = self._run.load(item) if isinstance(item, SendPart) else item
-        self._free_at = self._wires.transmit(end, message, starts_at)
+        end.leaves_at = self._free_at = self._wires.transmit(end, message, starts_at)
 
     def _wake_later(self) -> None:
         if not self._waking:
             self._waking = True
-            self._wires.wake(self._free_at, self)
+            self._clock.at(self._free_at, self.pump)

@@ -30,6 +30,7 @@ SIZES = (100, 1000, 10_000, 20_000)
 MINUTES = 15.0
 """Of virtual time, after a quarter of an hour in which links grow old."""
 SETTLE_S = 900.0
+SAMPLES_S = 60.0
 FLAT = 0.1
 MIXING_FACTOR = 3.0
 MIXING_SWAPS = 8.0
@@ -54,7 +55,7 @@ def measure(size: int, minutes: float, seed: int) -> dict[str, Any]:
     calibrated = calibration_s()
     begun = time.process_time()
     simulation = Simulation(
-        devices(size, SETTLE_S + 60.0 * minutes, seed, trains=False, encoding="float32", samples_s=15.0)
+        devices(size, SETTLE_S + 60.0 * minutes, seed, trains=False, encoding="float32", samples_s=SAMPLES_S)
     )
     gc.disable()
     simulation.advance(SETTLE_S)

@@ -42,6 +42,12 @@ def test_a_ping_goes_out_early_along_with_others_but_not_too_early(age_s: float)
     assert check_at(idle, early_at - 0.1) > early_at > 1000.0 == check_at(idle, early_at + 0.1)
 
 
+def test_the_side_that_was_dialled_is_never_early() -> None:
+    idle = entry(500.0, outbound=False)
+    due_at = 1000.0 + ping_after_s(idle)
+    assert check_at(idle, due_at - 0.1) == due_at and check_at(idle, due_at) == 1000.0
+
+
 def test_a_ping_without_answer_is_left_to_the_other_side_and_the_link_is_looked_at_when_it_is_to_be_given_up() -> None:
     asked = entry(500.0, outbound=True, pinged_at=1026.0)
     assert check_at(asked, 1026.0) == check_at(asked, 1034.0) == 1000.0 + SILENCE_MAX_S
