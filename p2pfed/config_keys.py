@@ -28,7 +28,7 @@ ENCODINGS = ("int4", "int8", "float16", "float32")
 MOMENTA = ("local", "quasi-global", "gossip")
 WEIGHTINGS = ("uniform", "examples")
 CLIP_MIN = 1.5
-"""Own steps. Honest neighbours differ by 1.5 to 2 of them: a tighter clip cuts those too, and consensus is lost."""
+"""Own steps. Honest neighbours differ by 1.5 to 3.5 of them: a tighter clip cuts all, and consensus is lost."""
 CLIP_MAX = 100.0
 MEMBERS_MAX = 64
 """Each meets each other within an hour at a swap a minute; a larger network does not know all its members."""

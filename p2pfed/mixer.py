@@ -4,10 +4,10 @@
   they were sent, so both sides add and subtract the same numbers: an unclipped pair's sum stays, to float32 rounding,
   whatever either learnt since. That holds because a node has one swap at a time: no difference counts twice.
 - A neighbour's difference is clipped at `gossip.clip` * sqrt(step^2 + error^2): `step` is the distance the node's own
-  steps went since the mix before, over `gossip.steps_between_swaps` steps at least, mixes left out; `error` what rounding
-  did to its last version. On slow links several rounds lie between two mixes, so a radius of one round would cut most
-  honest neighbours (measured: docs/lab-notes.md). Nothing is clipped before so many steps, nor where they moved
-  nothing. Clipped and never refused: a node that refuses what is far loses touch.
+  steps went since the mix before, over `gossip.steps_between_swaps` steps at least, mixes left out; `error` what
+  rounding did to its last version. On slow links several rounds lie between two mixes, so a radius of one round would
+  cut most honest neighbours (measured: docs/lab-notes.md). Nothing is clipped before so many steps, nor where they
+  moved nothing. Clipped and never refused: a node that refuses what is far loses touch.
 - Who adopts another's adapter has not moved by that: neither `step` nor momentum sees it. Moments stay.
 - `gossip.momentum`: "local" leaves the optimizer alone; "quasi-global" tells it, at the first mix after each round,
   what the adapter really moved; "gossip" mixes its first moment too, which travels as tensors named `first.NAME`.

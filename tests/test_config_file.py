@@ -132,7 +132,7 @@ def test_the_id_of_a_given_file_never_changes(tmp_path: Path) -> None:
         "[adapter]\nrank = 8\nalpha = 16\n[gossip]\nsteps_between_swaps = 5\n"
     )
     config = load_network(path)
-    assert config.network_id == "dc08ab2f2caf9561"
+    assert config.network_id == "756ca981c41dffb7"
     assert replace(config, bootstrap=()).network_id == config.network_id
     assert replace(config, adapter=replace(config.adapter, rank=9)).network_id != config.network_id
 

@@ -109,6 +109,11 @@ class Exchange:
         return min(RETRY_AFTER_MAX_S, self._busy_s) if self._busy_s is not None else RETRY_AFTER_FIRST_S
 
     @property
+    def usual_s(self) -> float:
+        """How long a swap and its mix usually keep this node busy; 0 before the first."""
+        return self._busy_s if self._busy_s is not None else 0.0
+
+    @property
     def ended_kept(self) -> int:
         """How many ended swaps are remembered."""
         return len(self._ended)

@@ -362,7 +362,7 @@ class PeerState:
         if not neighbours:
             return []
         effects: list[Effect] = []
-        peer = self.turns.draw(neighbours, self.statistics.finished, latest.size, now)
+        peer = self.turns.draw(neighbours, self.statistics.finished, latest.size, self.exchange.usual_s, now)
         if peer is not None:
             encoding = self.link_encoding(peer)
             own, link = self.library.current(encoding), self.membership.link_of(peer)

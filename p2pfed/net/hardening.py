@@ -28,6 +28,7 @@ from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.connection.swarm_connection import SwarmConn
 from libp2p.network.exceptions import SwarmException
 from libp2p.network.swarm import Swarm
+from libp2p.security.noise.io import MAX_PLAINTEXT_LENGTH
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 from libp2p.stream_muxer.yamux import yamux
 
@@ -41,6 +42,7 @@ APPLIED = "hardened_by_p2pfed"
 WINDOW_WAIT_S = 60.0
 """A receiver may stop reading while it merges or waits for its disk; 5 s was measured to be too short."""
 WINDOW_WAIT_ORIGINAL_S = 5.0
+FRAME_BYTES_ORIGINAL = 64 * 1024
 WINDOW_BYTES_MAX = 1024 * 1024
 """Four parts of an adapter in flight: fills 80 Mbit/s at 100 ms, and bounds what a peer can make us hold."""
 BUFFER_BYTES_MAX = 2 * WINDOW_BYTES_MAX
@@ -67,6 +69,7 @@ def apply() -> None:
         return
     setattr(yamux, APPLIED, True)
     write_frames_whole()
+    fit_frames_to_noise()
     forget_unopened_streams()
     grant_windows_in_bunches()
     wait_longer_for_window()
@@ -112,6 +115,13 @@ def write_frames_whole() -> None:
                 await self.secured_conn.write(data)
 
     yamux.Yamux._write_frame = write_frame  # type: ignore[method-assign]
+
+
+def fit_frames_to_noise() -> None:
+    """A frame of 64 KiB takes two Noise messages, the second of 17 bytes: one more cipher call, write and two reads."""
+    if yamux.MAX_MESSAGE_SIZE != FRAME_BYTES_ORIGINAL:
+        raise AttributeError(f"yamux cuts frames of {yamux.MAX_MESSAGE_SIZE} bytes, not {FRAME_BYTES_ORIGINAL}")
+    yamux.MAX_MESSAGE_SIZE = MAX_PLAINTEXT_LENGTH  # its header included
 
 
 def forget_unopened_streams() -> None:

@@ -37,7 +37,7 @@ def devices(
     encoding: str = "int4",
     attackers: int = 0,
     attack: str = "sign-flip",
-    clip: float = 2.0,
+    clip: float = 3.0,
     samples_s: float = 0.0,
 ) -> Scenario:
     """The last `attackers` of the nodes attack; `samples_s` 0: SAMPLES over all the time. Raises ConfigError."""

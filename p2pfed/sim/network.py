@@ -28,8 +28,8 @@ from p2pfed.sim.agenda import Agenda
 from p2pfed.sim.attackers import Attacker
 from p2pfed.sim.frames import Frames
 from p2pfed.sim.history import History
+from p2pfed.sim.mixers import MixerSource
 from p2pfed.sim.options import Nat, NetworkOptions, NodeOptions
-from p2pfed.sim.population import Problem
 from p2pfed.sim.process import Run
 from p2pfed.sim.settings import hello_of
 from p2pfed.sim.uplink import End
@@ -56,12 +56,11 @@ class Network:
     """All runs and all links. Fault methods may be called at any virtual time, through `at`."""
 
     def __init__(
-        self, options: NetworkOptions, seed: int, population: Problem, watcher: Watcher, watch_every: int = 1
+        self, options: NetworkOptions, seed: int, mixers: MixerSource, watcher: Watcher, watch_every: int = 1
     ) -> None:
         """`watch_every`: of so many events of a run the watcher's `handled` sees one."""
         self.clock = Agenda()
         self.options = options
-        self.population = population
         self.history = History()
         self.watch_every = watch_every
         self.bytes_sent = 0
@@ -71,6 +70,7 @@ class Network:
         """The current or last run of every node, by name."""
         self._seed = seed
         self._rng = random.Random(f"{seed}/wires")
+        self._mixers = mixers
         self._watcher = watcher
         self._frames = Frames(options.codec)
         self._starts: dict[str, int] = {}
@@ -123,7 +123,7 @@ class Network:
     def _start(self, options: NodeOptions, checkpoint: bytes | None, remembered: tuple[PeerRecord, ...]) -> Run:
         count = self._starts[options.name] = self._starts.get(options.name, 0) + 1
         rng = random.Random(f"{self._seed}/{options.name}/{count}")
-        mixer = self.population.mixer(options) if options.role is Role.NODE else None
+        mixer = self._mixers.mixer(options) if options.role is Role.NODE else None
         if mixer is not None and checkpoint is not None:
             mixer.load(checkpoint)
         own = hello_of(options, NETWORK_FIELDS, self.address(options.name), rng.getrandbits(53))

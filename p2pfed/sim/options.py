@@ -84,7 +84,7 @@ class NodeOptions:
     learning_rate: float = 0.05
     noise: float = 0.0
     """Deviation of each value of a quadratic's gradient."""
-    clip: float = 2.0
+    clip: float = 3.0
     """As `gossip.clip`; toys do not clip."""
     attack: str = ""
     """One of `attackers.ATTACKS`; empty: honest."""

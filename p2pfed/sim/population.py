@@ -15,7 +15,7 @@ from p2pfed.core.messages import Role
 from p2pfed.errors import ConfigError
 from p2pfed.sim.attackers import Attacker
 from p2pfed.sim.learner import ToyMixer
-from p2pfed.sim.mixers import SimMixer
+from p2pfed.sim.mixers import MixerSource, SimMixer
 from p2pfed.sim.options import NodeOptions
 
 LEARNERS = ("toy", "quadratic")
@@ -27,11 +27,8 @@ CURVATURE_SIGMA = 0.5
 """Of the logarithm of a quadratic's curvatures: most lie within a factor of 2.7 around 1."""
 
 
-class Problem(Protocol):
+class Problem(MixerSource, Protocol):
     """What a simulation asks of those who learn; `real_population` has real models."""
-
-    def mixer(self, node: NodeOptions) -> SimMixer:
-        """As at its first start: a checkpoint is loaded afterwards."""
 
     def start_values(self, node: NodeOptions) -> Sequence[float]: ...
 

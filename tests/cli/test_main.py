@@ -31,7 +31,7 @@ def test_the_commands_are_those_promised() -> None:
     promised = (
         "network create, network show, node start, node status, node peers, node stop, bootstrap start, "
         "bootstrap status, bootstrap peers, bootstrap stop, identity show, identity export, identity import, "
-        "data check, snapshot take, doctor, demo"
+        "data check, snapshot take, doctor, demo, simulate"
     )
     assert sorted(" ".join(words) for words in commands()) == sorted(promised.split(", "))
 

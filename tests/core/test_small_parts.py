@@ -13,7 +13,7 @@ from p2pfed.core.events import FoundBy, KeepPart, Publish, Retire, Send
 from p2pfed.core.library import PIN_S, PINS_MAX, Library
 from p2pfed.core.messages import ADDRESSES_MAX, Part, PartAsk, Role, Version
 from p2pfed.core.mixing import AWAY_MIXES, Outcome, outcome_of, weight_of
-from p2pfed.core.sampling import Sampler
+from p2pfed.core.sampling import REST_MAX_S, SCHEDULE_PATIENCE, Sampler
 from p2pfed.core.statistics import DISTANCES_KEPT, SwapStatistics
 from p2pfed.core.transfer import WINDOW, Fetch
 from p2pfed.core.version import part_of, version_of
@@ -75,6 +75,32 @@ def test_who_was_busy_comes_next() -> None:
     assert sampler.draw(PEERS, 2.0) == busy
     sampler.rest(busy, 3.0)
     assert sampler.draw([busy], 2.5) is None
+
+
+@pytest.mark.parametrize("usual_s", [0.0, 5.0, 40.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_scheduled_partner_in_its_first_slow_swap_is_waited_for(usual_s: float, seed: int) -> None:
+    """It says 0.2 s each time, as a node does that does not know yet how long its swaps take."""
+    sampler, now, asked = Sampler(random.Random(seed)), 0.0, 0
+    while (drawn := sampler.draw(PEERS, now, PEERS[0], usual_s)) in (None, PEERS[0]):
+        if drawn is not None:
+            sampler.refused(drawn, 0.2, now)
+            asked += 1
+        woken = sampler.wakes_at(PEERS)
+        assert woken is not None and now < 10.0 * max(usual_s, 1.0), "not for ever"
+        now = min(woken, now + 1.0)
+    assert asked >= SCHEDULE_PATIENCE and now >= SCHEDULE_PATIENCE * usual_s
+    sampler.swapped(PEERS[0])
+    sampler.refused(PEERS[0], 0.2, now)
+    assert sampler.draw(PEERS, now, PEERS[0], usual_s) is None, "patience is whole again after a swap"
+
+
+def test_a_scheduled_partner_without_bytes_for_today_is_passed_over() -> None:
+    sampler = Sampler(random.Random(1))
+    sampler.refused(PEERS[0], 60.0 * REST_MAX_S, 0.0)
+    assert sampler.draw(PEERS, 0.1, PEERS[0], 5.0) in PEERS[1:]
+    sampler.rest(PEERS[1], 1.0)
+    assert sampler.draw(PEERS, 0.1, PEERS[1], 5.0) is None, "a short rest is waited for"
 
 
 # Library

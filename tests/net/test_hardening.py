@@ -26,6 +26,7 @@ from tests.transport_suite import ECHO, SILENT, pair, until
 # isort: split
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.network.swarm import Swarm
+from libp2p.security.noise.io import MAX_PLAINTEXT_LENGTH, BaseNoiseMsgReadWriter
 from libp2p.stream_muxer.yamux import yamux
 
 WITH_AND_WITHOUT = pytest.mark.parametrize("hardened", [True, False], ids=["hardened", "original"])
@@ -226,6 +227,31 @@ def test_data_is_not_cut_small(hardened: bool, monkeypatch: pytest.MonkeyPatch) 
     assert outcome(main) == "fine"
     # 8 MiB each way, half a window at a time: 32 grants and the ends. As it comes it was over 250.
     assert (len(updates) < 64) == hardened, len(updates)
+
+
+@WITH_AND_WITHOUT
+def test_a_frame_is_one_noise_message(hardened: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    hardening.apply()
+    if not hardened:
+        monkeypatch.setattr(yamux, "MAX_MESSAGE_SIZE", hardening.FRAME_BYTES_ORIGINAL)
+    sizes: list[int] = []
+    write_msg = BaseNoiseMsgReadWriter.write_msg
+
+    async def measured(self: BaseNoiseMsgReadWriter, msg: bytes, prefix_encoded: bool = False) -> None:
+        sizes.append(len(msg))
+        await write_msg(self, msg, prefix_encoded)
+
+    monkeypatch.setattr(BaseNoiseMsgReadWriter, "write_msg", measured)
+
+    async def main() -> None:
+        async with pair(make_transport) as both:
+            link = await both.open()
+            await link.send(bytes(256 * 1024))
+            assert len(await link.receive()) == 256 * 1024  # the far side echoes
+
+    assert outcome(main) == "fine"
+    assert max(sizes) > MAX_PLAINTEXT_LENGTH - 100, "frames are as large as they may be"
+    assert (max(sizes) <= MAX_PLAINTEXT_LENGTH) == hardened
 
 
 @WITH_AND_WITHOUT

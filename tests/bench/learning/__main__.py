@@ -12,6 +12,7 @@ from tests.bench.learning.cells import (
     ARMS,
     FEDAVG,
     MODELS,
+    NETWORKS,
     RULE,
     Arm,
     reported_cells,
@@ -47,12 +48,12 @@ def main() -> None:
 
 
 def chosen_arms(names: Sequence[str]) -> Sequence[Arm]:
-    """No name: `ARMS`. "ablations": those, with what they differ from."""
+    """No name: `ARMS`. "ablations" and "networks": those, with what they are compared with."""
     if not names:
         return ARMS
-    ablations = [arm.name for arm in (FEDAVG, RULE, *ABLATIONS)]
-    known = {arm.name: arm for arm in (*ARMS, *ABLATIONS)}
-    wanted = [each for name in names for each in (ablations if name == "ablations" else [name])]
+    groups = {"ablations": (FEDAVG, RULE, *ABLATIONS), "networks": (FEDAVG, RULE, *NETWORKS)}
+    known = {arm.name: arm for arm in (*ARMS, *ABLATIONS, *NETWORKS)}
+    wanted = [each for name in names for each in ([arm.name for arm in groups.get(name, ())] or [name])]
     unknown = [name for name in wanted if name not in known]
     if unknown:
         raise SystemExit(f"no arm {', '.join(unknown)}; there are {', '.join(known)}")
@@ -64,7 +65,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("stages", nargs="*", choices=[*STAGES, []], help="default: all")
     parser.add_argument("--out", required=True, help="results folder")
     parser.add_argument("--model", choices=sorted(MODELS), default="glassllm", help="smollm2: hours")
-    parser.add_argument("--arms", nargs="*", default=[], help="only these; 'ablations' for all of them")
+    parser.add_argument("--arms", nargs="*", default=[], help="only these; 'ablations', 'networks': all of them")
     parser.add_argument("--workers", type=int, default=2, help="processes, one core each")
     return parser.parse_args()
 

@@ -12,6 +12,8 @@ from p2pfed.ports import Encoding
 
 SEEDS = (0, 1, 2)
 TUNING_SEEDS = (100,)
+CONDITIONS = ("topology", "speeds", "equal", "down", "late", "members")
+"""Fields of an arm that mean something to the method "network" alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,10 @@ class Arm:
     `clip` and `momentum` are those of `config.GossipConfig`. `decay`: share of the steps over which the learning rate
     falls to 0 at the end; the product keeps it constant. `settle`: swaps of each node after its last step, in
     `settle_encoding`. `rate_scale`: of the grid of learning rates; averaging bears higher ones.
+
+    The others are conditions of the simulated network (`network`). `speeds`: the slowest step over the fastest there
+    can be. `equal`: nodes make equally many "steps", or train for equal "time". `down`: share of the nodes, at any
+    time. `late`: nodes that join at half of the time. `members`: the file lists them all, so they swap by schedule.
     """
 
     name: str
@@ -34,6 +40,12 @@ class Arm:
     settle: int = 0
     settle_encoding: Encoding = Encoding.INT4
     rate_scale: float = 1.0
+    topology: str = "grown"
+    speeds: float = 1.0
+    equal: str = "steps"
+    down: float = 0.0
+    late: int = 0
+    members: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +74,11 @@ class Cell:
     @property
     def key(self) -> str:
         """Equal only for cells that give the same result."""
-        return json.dumps([asdict(self), asdict(MODELS[self.model])], sort_keys=True)
+        cell = asdict(self)
+        if self.arm.method != "network":
+            for name in CONDITIONS:
+                del cell["arm"][name]
+        return json.dumps([cell, asdict(MODELS[self.model])], sort_keys=True)
 
 
 MODELS: Mapping[str, Model] = {
@@ -104,9 +120,34 @@ ABLATIONS: Sequence[Arm] = (
 )
 """Each differs from `RULE` or `FEDAVG` in one thing, and runs at its learning rate; `--arms ablations`."""
 
+NETWORK = Arm("network", "network", every=4, encoding=Encoding.INT4, settle=2)
+NETWORK_QUASI = replace(NETWORK, name="network-quasi-global", momentum="quasi-global")
+
+NETWORKS: Sequence[Arm] = (
+    NETWORK,
+    NETWORK_QUASI,
+    replace(NETWORK, name="network-churn", down=0.3),
+    replace(NETWORK_QUASI, name="network-quasi-global-churn", down=0.3),
+    replace(NETWORK, name="network-churn-time", down=0.3, equal="time"),
+    replace(NETWORK_QUASI, name="network-quasi-global-churn-time", down=0.3, equal="time"),
+    replace(NETWORK, name="network-ring", topology="ring"),
+    replace(NETWORK, name="network-line", topology="line"),
+    replace(NETWORK, name="network-star", topology="star"),
+    replace(NETWORK, name="network-random", topology="random"),
+    replace(NETWORK, name="network-cliques", topology="cliques"),
+    replace(NETWORK, name="network-tenfold", speeds=10.0),
+    replace(NETWORK, name="network-tenfold-time", speeds=10.0, equal="time"),
+    replace(NETWORK, name="network-late", late=2, equal="time"),
+    replace(NETWORK, name="network-members", members=True),
+    replace(NETWORK, name="network-unclipped", clip=0.0),
+)
+"""The product in the simulator, under conditions; all at the learning rate of their momentum. `--arms networks`."""
+
 
 def tuned_as(arm: Arm) -> Arm:
     """The arm whose learning rate this one takes."""
+    if arm in NETWORKS:
+        return NETWORK if arm.momentum == NETWORK.momentum else NETWORK_QUASI
     if arm in ABLATIONS:
         return RULE if arm.method == RULE.method else FEDAVG
     return arm

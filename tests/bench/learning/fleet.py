@@ -20,6 +20,7 @@ from p2pfed.presets import PRESETS
 from p2pfed.sim.real import share_base
 from p2pfed.train.adapter import initial_factor
 from p2pfed.train.base_model import BaseModel, base_folder, load_base, use_threads
+from p2pfed.train.examples import Example
 from p2pfed.train.learner import LoraLearner
 from p2pfed.train.loop import Batch, collate, token_losses
 from tests.bench.learning.cells import MODELS, Cell
@@ -85,14 +86,25 @@ class Fleet:
         self.network = network_of(cell)
         base, self.shards = _world(cell.model)
         shared = replace(self.network, training=TrainingConfig())
-        self.learners = [LoraLearner(self.network, share_base(base), rows) for rows in self.shards.train]
+        self._base = base
         self._probe = LoraLearner(self.network, share_base(base), ())
         self.start: Values = {
             name: initial_factor(shared, name, shape) for name, shape in self._probe.adapter.shapes.items()
         }
-        for learner in self.learners:
-            learner.adapter.start = dict(self.start)
-            learner.adapter.reset()
+        self.learners = [self._begun(rows) for rows in self.shards.train]
+        self.facts: dict[str, float] = {}
+        """What a method found besides its points."""
+
+    def renew(self, index: int) -> LoraLearner:
+        """The node begins anew, as a device that lost its process: the learner is at the start."""
+        self.learners[index] = self._begun(self.shards.train[index])
+        return self.learners[index]
+
+    def _begun(self, rows: Sequence[Example]) -> LoraLearner:
+        learner = LoraLearner(self.network, share_base(self._base), rows)
+        learner.adapter.start = dict(self.start)
+        learner.adapter.reset()
+        return learner
 
     def rate(self, step: int) -> float:
         """Before warm-up: constant, as the product's, unless the arm lets it fall at the end."""
@@ -107,9 +119,9 @@ class Fleet:
             learner._network = replace(self.network, training=training)
             learner.step()
 
-    def point(self, step: int, sent: float, *, alike: bool = False) -> Point:
-        """Measure all nodes; `alike` where they hold the same values."""
-        held = [learner.values() for learner in self.learners]
+    def point(self, step: int, sent: float, *, alike: bool = False, of: Sequence[int] | None = None) -> Point:
+        """Measure all nodes, or those `of` these numbers; `alike` where they hold the same values."""
+        held = [self.learners[index].values() for index in (range(len(self.learners)) if of is None else of)]
         consensus = self.loss(mean_of(held))
         nodes = [consensus] * len(held) if alike else [self.loss(values) for values in held]
         return Point(step, sent, consensus, tuple(nodes), 0.0 if alike else distance_of(held))

@@ -15,6 +15,7 @@ from p2pfed.ports import Encoding
 from p2pfed.train.examples import Example
 from p2pfed.train.loop import collate, token_losses, warmup
 from tests.bench.learning.fleet import Fleet, Point, Values, mean_of
+from tests.bench.learning.network import network
 from tests.bench.learning.payloads import received
 
 Method = Callable[[Fleet], Iterator[Point]]
@@ -110,7 +111,13 @@ def pairs(fleet: Fleet) -> Iterator[Point]:
             yield fleet.point(min(step, steps), sent)
 
 
-METHODS: Mapping[str, Method] = {"isolated": isolated, "centralised": centralised, "fedavg": fedavg, "pairs": pairs}
+METHODS: Mapping[str, Method] = {
+    "isolated": isolated,
+    "centralised": centralised,
+    "fedavg": fedavg,
+    "pairs": pairs,
+    "network": network,
+}
 
 
 def ring_bytes(payload: int, nodes: int) -> float:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.learning.cells import MODELS, SEEDS, Arm, Cell, reported_cells, tuned_as, tuning_cells
+from tests.bench.learning.facts import network_table, snapshot_table
 from tests.bench.learning.fleet import Point
 from tests.bench.learning.results import Result, Results, best_rates, bytes_to, node_curve
 
@@ -39,7 +40,8 @@ def write_report(results: Results, model: str, arms: Sequence[Arm], folder: Path
     for cell in reported_cells(model, arms, best):
         if cell.key in done:
             runs.setdefault(cell.arm.name, []).append(done[cell.key])
-    text = "\n".join([*_heading(model, runs), *_table(runs), "", *_grid(done, tuning, best)]) + "\n"
+    tables = [*_table(runs), "", *snapshot_table(runs), *network_table(runs), *_grid(done, tuning, best)]
+    text = "\n".join([*_heading(model, runs), *tables]) + "\n"
     (folder / "summary.md").write_text(text, encoding="utf-8")
     curves = [_curve(name, found) for name, found in runs.items()]
     if curves:
@@ -56,8 +58,9 @@ def _heading(model: str, runs: Mapping[str, Sequence[Result]]) -> list[str]:
     return [
         f"{settings.preset}, {first[0].source}, {settings.nodes} nodes, {settings.steps} local steps of "
         f"{settings.batch_rows} rows; held-out loss before: {_mean([each.base for each in first]):.4f}; "
-        f"seeds {', '.join(map(str, SEEDS))}. MB are what one node sends in an ideal ring; "
-        "through a server: x N/(N-1), and the server N times that.",
+        f"seeds {', '.join(map(str, SEEDS))}. MB are what one node sends, as the mean of "
+        "all: in an ideal ring (through a server: x N/(N-1), and the server N times that); of pairs the payloads; of "
+        "networks all frames.",
         "",
     ]
 
@@ -65,8 +68,8 @@ def _heading(model: str, runs: Mapping[str, Sequence[Result]]) -> list[str]:
 def _table(runs: Mapping[str, Sequence[Result]]) -> list[str]:
     lines = [
         "| arm | lr | seeds | node mean (range) | consensus | worst node | dev | test | distance | MB sent | "
-        f"MB to {GAIN_SHARE:.0%} of {TARGET}'s gain | MB to its loss | s a cell |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        f"{TARGET}'s over it | MB to {GAIN_SHARE:.0%} of {TARGET}'s gain | MB to its loss | s a cell |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     targets = {each.cell.seed: each for each in runs.get(TARGET, [])}
     for name, found in runs.items():
@@ -83,12 +86,19 @@ def _table(runs: Mapping[str, Sequence[Result]]) -> list[str]:
             f"{_mean([_split(point, 'test') for point in last]):.4f}",
             f"{_mean([point.distance for point in last]):.3f}",
             f"{_mean([point.sent for point in last]) / 1e6:.2f}",
+            _fewer(last, [target.last for target in targets.values()]),
             _bytes(found, targets, lambda target: target.base - GAIN_SHARE * (target.base - target.last.node_mean)),
             _bytes(found, targets, lambda target: target.last.node_mean),
             f"{_mean([each.cpu_s for each in found]):.0f}",
         ]
         lines.append(f"| {' | '.join(columns)} |")
     return lines
+
+
+def _fewer(last: Sequence[Point], targets: Sequence[Point]) -> str:
+    """How many times the bytes go into those of `TARGET`."""
+    sent = _mean([point.sent for point in last])
+    return f"{_mean([point.sent for point in targets]) / sent:.1f}" if sent and targets else MISSING
 
 
 def _bytes(found: Sequence[Result], targets: Mapping[int, Result], wanted: Callable[[Result], float]) -> str:

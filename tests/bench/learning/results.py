@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from tests.bench.learning.fleet import Loss, Point
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """`cpu_s` is what the cell took of one core, without loading the base."""
+    """`cpu_s` is what the cell took of one core, without loading the base. `facts`: by name, of the whole network."""
 
     cell: Cell
     source: str
@@ -22,6 +22,7 @@ class Result:
     """Held-out loss before the first step."""
     points: tuple[Point, ...]
     cpu_s: float
+    facts: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def last(self) -> Point:
@@ -107,6 +108,7 @@ def _result(values: Mapping[str, Any]) -> Result:
         float(values["base"]),
         points,
         float(values["cpu_s"]),
+        values.get("facts", {}),
     )
 
 

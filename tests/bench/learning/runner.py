@@ -5,9 +5,11 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
+from p2pfed.ports import Encoding
 from tests.bench.learning.cells import Cell
 from tests.bench.learning.fleet import Fleet
 from tests.bench.learning.methods import METHODS
+from tests.bench.learning.payloads import snapshot
 from tests.bench.learning.results import Result, Results
 
 
@@ -38,7 +40,15 @@ def run_cell(cell: Cell) -> Result:
         parent = multiprocessing.parent_process()
         if parent is not None and not parent.is_alive():
             raise SystemExit("nobody waits for this cell any more")
-    return Result(cell, fleet.shards.source, base, tuple(points), time.process_time() - begun)
+    facts = fleet.facts | (_snapshots(fleet) if points[-1].distance > 0.0 else {})
+    return Result(cell, fleet.shards.source, base, tuple(points), time.process_time() - begun, facts)
+
+
+def _snapshots(fleet: Fleet) -> dict[str, float]:
+    """Loss of the consensus, by the encoding in which it is gathered. Of float32 it is the last point's."""
+    held = [learner.values() for learner in fleet.learners]
+    coarse = (Encoding.INT4, Encoding.INT8)
+    return {f"snapshot_{each.value}": fleet.loss(snapshot(held, fleet.start, each)).all for each in coarse}
 
 
 def line_of(result: Result) -> str:
