@@ -33,6 +33,19 @@ class Hangup:
 Outgoing = Message | SendPart | Hangup
 
 
+class Waiting:
+    """Messages in their order, and parts behind all of them."""
+
+    __slots__ = ("messages", "parts")
+
+    def __init__(self) -> None:
+        self.messages: deque[Message | Hangup] = deque()
+        self.parts: deque[SendPart] = deque()
+
+    def __len__(self) -> int:
+        return len(self.messages) + len(self.parts)
+
+
 class End:
     """One end of a link. `told` from LinkUp to LinkDown; a `dead` link carries nothing and says nothing."""
 
@@ -44,11 +57,10 @@ class End:
         "leaves_at",
         "link",
         "other",
-        "outbox",
-        "parts",
         "run",
         "told",
         "trip_s",
+        "waiting",
     )
 
     def __init__(self, run: "Run", link: LinkId) -> None:
@@ -65,8 +77,8 @@ class End:
         self.told = False
         self.closing = False
         self.dead = False
-        self.outbox: deque[Message | Hangup] = deque()
-        self.parts: deque[SendPart] = deque()
+        self.waiting: Waiting | None = None
+        """What waits for its turn; None where nothing does, as mostly: a queue for each link would fill the memory."""
 
 
 class UplinkWires(Protocol):
@@ -101,7 +113,7 @@ class Uplink:
     def put(self, end: End, item: Outgoing) -> bool:
         """False where too much waits for this peer already."""
         now = self._clock.now
-        if not end.outbox and not end.parts and end.leaves_at - now < BURST_S:
+        if end.waiting is None and end.leaves_at - now < BURST_S:
             if not isinstance(item, SendPart | Hangup):
                 if not end.dead:  # along with what other links are sending, which takes that much longer
                     end.leaves_at = leaves_at = self._wires.transmit(end, item, now)
@@ -110,23 +122,24 @@ class Uplink:
             if not self._waiting and self._free_at - now < BURST_S:
                 self._leave(end, item)
                 return True
-        queued = len(end.outbox) + len(end.parts)
-        if queued >= SEND_QUEUE_MAX and not isinstance(item, Hangup):
-            return False
-        if not queued:
+        if end.waiting is None:
+            end.waiting = Waiting()
             self._waiting.append(end)
+        elif len(end.waiting) >= SEND_QUEUE_MAX and not isinstance(item, Hangup):
+            return False
         if isinstance(item, SendPart):
-            end.parts.append(item)
+            end.waiting.parts.append(item)
         else:
-            end.outbox.append(item)
+            end.waiting.messages.append(item)
         self._wake_later()
         return True
 
     def drop_parts(self, end: End) -> None:
-        if not end.parts:
+        if end.waiting is None:
             return
-        end.parts.clear()
-        if not end.outbox:
+        end.waiting.parts.clear()
+        if not end.waiting:
+            end.waiting = None
             self._waiting.remove(end)
 
     def pump(self) -> None:
@@ -134,9 +147,13 @@ class Uplink:
         self._waking = False
         while self._waiting and self._free_at - self._clock.now < BURST_S:
             end = self._waiting.popleft()
-            item: Outgoing = end.outbox.popleft() if end.outbox else end.parts.popleft()
-            if end.outbox or end.parts:
+            queue = end.waiting
+            assert queue is not None
+            item: Outgoing = queue.messages.popleft() if queue.messages else queue.parts.popleft()
+            if queue:
                 self._waiting.append(end)
+            else:
+                end.waiting = None
             self._leave(end, item)
         if self._waiting:
             self._wake_later()
