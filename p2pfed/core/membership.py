@@ -236,14 +236,15 @@ class Membership:
         self._upkeep_at = -math.inf  # under way: what it does brings nothing forward
         effects: list[Effect] = []
         due = self._check_links(now, effects)
-        effects += self._dial(self.view.entries, now) + self._reach_out(now)
-        if self._by_link and now - self._asked_peers_at >= PEERS_ASK_INTERVAL_S and self._seeking():
+        wants = self._wants_dials()
+        effects += [*(self._dial(self.view.entries, now) if wants else ()), *self._reach_out(now)]
+        if wants and self._by_link and now - self._asked_peers_at >= PEERS_ASK_INTERVAL_S and self._seeking():
             self._asked_peers_at = now
             effects.append(Send(self._rng.choice(list(self._by_link)), PeersAsk(PEERS_TOLD_MAX)))
         if now - self._remembered_at >= REMEMBER_INTERVAL_S:
             effects += self._remember(now)
         self._upkeep_at = math.inf
-        return effects + self._upkeep(min(due, self._next_dial(now)), now)
+        return effects + self._upkeep(min(due, self._next_dial()) if wants else due, now)
 
     def _check_links(self, now: float, effects: list[Effect]) -> float:
         """Pings and closes; gives when a link is to be looked at next."""
@@ -261,10 +262,8 @@ class Membership:
                 due = min(due, entry.heard_at + SILENCE_MAX_S)
         return due
 
-    def _next_dial(self, now: float) -> float:
+    def _next_dial(self) -> float:
         """When somebody is to be dialled or asked next, if nothing happens before."""
-        if not self._wants_dials():
-            return math.inf
         asks_at = self._asked_peers_at + PEERS_ASK_INTERVAL_S if self._by_link else math.inf
         return min([asks_at, *(entry.dial_at for entry in self.view.entries() if entry.can_dial(math.inf))])
 

@@ -14,7 +14,8 @@ class Frames:
 
     def __init__(self, codec: bool) -> None:
         self.codec = codec
-        self._sizes: dict[type, int] = {}
+        self.sizes: dict[type, int] = {}
+        """Of kinds whose messages are all of one size; empty with the codec."""
         self._sizes_by_length: dict[tuple[type, int], int] = {}
 
     def load(self, message: Message) -> tuple[Message | bytes, int]:
@@ -22,14 +23,14 @@ class Frames:
         if self.codec:
             frame = encode(message)
             return frame, len(frame)
-        size = self._sizes.get(type(message))
-        return message, size if size is not None else self._size(message)
+        return message, self._size(message)
 
     def _size(self, message: Message) -> int:
         length = _length(message)
         if length is None:
-            size = self._sizes[type(message)] = len(encode(message))
-            return size
+            if type(message) not in self.sizes:
+                self.sizes[type(message)] = len(encode(message))
+            return self.sizes[type(message)]
         key = (type(message), length)
         if key not in self._sizes_by_length:
             self._sizes_by_length[key] = len(encode(message))

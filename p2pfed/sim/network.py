@@ -73,6 +73,8 @@ class Network:
         self._mixers = mixers
         self._watcher = watcher
         self._frames = Frames(options.codec)
+        self._sizes = self._frames.sizes
+        self.record: Callable[[float, int, Event, int], None] = self.history.add
         self._starts: dict[str, int] = {}
         self._numbers: dict[str, int] = {}
         self._nodes: list[str] = []
@@ -285,7 +287,10 @@ class Network:
         run, other, options = end.run, end.other, self.options
         kind = type(message)
         self.messages[kind] = self.messages.get(kind, 0) + 1
-        payload, size = self._frames.load(message)
+        payload: Message | bytes = message
+        size = self._sizes.get(kind)
+        if size is None:
+            payload, size = self._frames.load(message)
         run.bytes_sent += size
         self.bytes_sent += size
         leaves_at = starts_at + size / run.uplink_bytes_s

@@ -42,7 +42,6 @@ from p2pfed.core.peer import PeerState
 from p2pfed.core.version import part_of, version_of
 from p2pfed.errors import RemoteError
 from p2pfed.ports import Encoding, PeerId
-from p2pfed.sim.history import History
 from p2pfed.sim.mixers import SimMixer
 from p2pfed.sim.options import NodeOptions
 from p2pfed.sim.settings import settings_of
@@ -57,7 +56,10 @@ class Wires(UplinkWires, Protocol):
 
     def dial(self, run: "Run", peer: PeerId, addresses: tuple[str, ...]) -> None: ...
 
-    history: History
+    @property
+    def record(self) -> Callable[[float, int, Event, int], None]:
+        """Takes every event into the history: when, whose, what, and how many effects it had."""
+
     watch_every: int
     """Of so many events of a run, `handled` is told one."""
 
@@ -155,7 +157,7 @@ class Run:
         """Of the versions in `inbox`."""
         self._wires = wires
         self._clock = wires.clock
-        self._record = wires.history.add
+        self._record = wires.record
         self._watch_every = wires.watch_every
         self._rng = rng
         self._links = 0
