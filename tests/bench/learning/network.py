@@ -102,13 +102,13 @@ class Swarm:
         Coming(Scenario(arm.name, seed, math.inf, self._nodes, churn=churn), self._network)
 
     def advance(self, time_s: float) -> None:
-        self._network.run_until(self._network.now + time_s)
+        self._network.clock.run_until(self._network.now + time_s)
 
     def train_to(self, step: int) -> None:
         steps = self._fleet.model.steps
         if self._fleet.cell.arm.equal == "time":
             # Half a round is what starting one after another costs the mean node.
-            self._network.run_until(self.round_s / 2.0 + self._usual_s * step / steps)
+            self._network.clock.run_until(self.round_s / 2.0 + self._usual_s * step / steps)
             return
         while not self._have_made(step):
             if self._network.now > TIMES_MAX * self._usual_s:
