@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from p2pfed.config import NETWORK_FORMAT
+from p2pfed.ports import Encoding
 
 Rule = Callable[[Any], str | None]
 
@@ -24,7 +25,7 @@ PROMPTS = (
 )
 PACKAGED_MODELS = ("package:smollm2-135m", "package:glassllm-en")
 QUANTISATIONS = ("none", "nf4")
-ENCODINGS = ("int4", "int8", "float16", "float32")
+ENCODINGS = tuple(encoding.value for encoding in Encoding)
 MOMENTA = ("local", "quasi-global", "gossip")
 WEIGHTINGS = ("uniform", "examples")
 CLIP_MIN = 1.5

@@ -87,6 +87,10 @@ class Encoding(StrEnum):
     FLOAT16 = "float16"
     FLOAT32 = "float32"
 
+    def coarser(self, other: "Encoding") -> "Encoding":
+        """Of two wishes the one that costs less."""
+        return min(self, other, key=list(Encoding).index)
+
 
 @dataclass(frozen=True, slots=True)
 class StepReport:

@@ -320,8 +320,7 @@ class Runtime:
 
 def encoding_of(network: NetworkConfig, config: NodeConfig) -> Encoding:
     """The coarser one of the network's and the device's."""
-    coarsest_first = tuple(Encoding)
-    return min(Encoding(network.gossip.encoding), Encoding(config.encoding or "float32"), key=coarsest_first.index)
+    return Encoding(network.gossip.encoding).coarser(Encoding(config.encoding or "float32"))
 
 
 def bootstrap_peers(network: NetworkConfig, config: NodeConfig) -> list[tuple[PeerId, str]]:

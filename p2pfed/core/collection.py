@@ -39,8 +39,18 @@ from p2pfed.core.events import (
     Trained,
 )
 from p2pfed.core.membership import Membership, MembershipSettings
+from p2pfed.core.messages import (
+    RETRY_AFTER_S_MAX,
+    Hello,
+    Part,
+    PartMissing,
+    SwapDecline,
+    SwapOffer,
+    Version,
+    VersionAsk,
+    VersionTold,
+)
 from p2pfed.core.messages import DeclineReason as Decline
-from p2pfed.core.messages import Hello, Part, PartMissing, SwapDecline, SwapOffer, Version, VersionAsk, VersionTold
 from p2pfed.core.transfer import Fetch
 from p2pfed.errors import RemoteError
 from p2pfed.ports import Encoding, PeerId
@@ -160,7 +170,7 @@ class Collector:
                 return effects + answered
             match event.message:
                 case SwapOffer(swap=swap):
-                    return [*effects, Send(link, SwapDecline(swap, Decline.NOT_READY, 3600.0))]
+                    return [*effects, Send(link, SwapDecline(swap, Decline.NOT_READY, RETRY_AFTER_S_MAX))]
                 case VersionTold(version=version) if peer == self._current and self._fetch is None:
                     return effects + self._on_told(link, version, now)
                 case Part() if peer == self._current and self._fetch is not None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from p2pfed.core.estimate import NetworkEstimate
 from p2pfed.core.events import Admit, Adopt, Effect, Forget, LinkId, Mix, Report, Send, SetTimer, Timer, TimerKind
 from p2pfed.core.messages import (
+    RETRY_AFTER_S_MAX,
     DeclineReason,
     Part,
     PartMissing,
@@ -145,7 +146,7 @@ class Exchange:
             return [Send(link, SwapDecline(offer.swap, DeclineReason.BUSY, self.retry_after_s))]
         if offer.version.size != own.size:
             problem = Report("swap-size", {"peer": peer, "size": offer.version.size, "own_size": own.size})
-            return [Send(link, SwapDecline(offer.swap, DeclineReason.SIZE, 3600.0)), problem]
+            return [Send(link, SwapDecline(offer.swap, DeclineReason.SIZE, RETRY_AFTER_S_MAX)), problem]
         self.swap = Swap(offer.swap, peer, False, own, self._terms(), now)
         self._busy_since = now
         self._statistics.answered += 1

@@ -22,6 +22,8 @@ PEERS_TOLD_MAX = 32
 """Peers in one answer: a quarter of a full view, under one part's worth of bytes."""
 PARTS_ASKED_MAX = 16
 """Parts of one PartAsk: the asker's window, so that an answerer's queue stays under 4 MiB."""
+RETRY_AFTER_S_MAX = 3600.0
+"""Longest a peer may ask another to leave it alone."""
 TEXT_CHARS_MAX = 256
 FIELDS_MAX = 64
 

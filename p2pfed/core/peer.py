@@ -41,6 +41,7 @@ from p2pfed.core.exchange import Exchange
 from p2pfed.core.library import Library
 from p2pfed.core.membership import Membership, MembershipSettings
 from p2pfed.core.messages import (
+    RETRY_AFTER_S_MAX,
     DeclineReason,
     Goodbye,
     Hello,
@@ -68,12 +69,8 @@ from p2pfed.ports import Encoding, PeerId
 
 IDLE = "idle"
 """Key of the timer that paces swaps once training is over."""
-RETRY_AFTER_SAID_MAX_S = 3600.0
-"""What an answer may ask an asker to wait: `messages` has the same bound."""
 PUBLISH_WAIT_S = 0.2
 """A neighbour rests so long while the learner encodes a version for its link."""
-ENCODINGS = tuple(Encoding)
-"""Coarsest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +251,7 @@ class PeerState:
             return [Send(link, SwapDecline(offer.swap, DeclineReason.STOPPING, 60.0))]
         wait_s = self.turns.wait_s(peer, offer.version.size, now)
         if wait_s > 0.0:
-            return [Send(link, SwapDecline(offer.swap, DeclineReason.BUDGET, min(wait_s, RETRY_AFTER_SAID_MAX_S)))]
+            return [Send(link, SwapDecline(offer.swap, DeclineReason.BUDGET, min(wait_s, RETRY_AFTER_S_MAX)))]
         own = self.library.current(encoding)
         effects = self.exchange.on_offer(peer, link, offer, own, now)
         return effects if own is not None else [*effects, *self.library.ask(encoding)]
@@ -379,7 +376,7 @@ class PeerState:
         """The coarser of both ends' wishes."""
         entry = self.membership.view.get(peer)
         wish = entry.encoding if entry is not None else self.own.encoding
-        return min(self.own.encoding, wish, key=ENCODINGS.index)
+        return self.own.encoding.coarser(wish)
 
     def _swap_timer(self, now: float) -> SetTimer:
         delay_s = self.settings.swap_interval_s * self._rng.uniform(0.5, 1.5)

@@ -1,16 +1,24 @@
 """Which neighbour is next: the scheduled one, else from a shuffled bag, so that nobody is starved. The busy rest."""
 
 import random
+from typing import NamedTuple
 
+from p2pfed.core.messages import RETRY_AFTER_S_MAX
 from p2pfed.ports import PeerId
 
 REST_MAX_S = 60.0
 """Longest rest of a neighbour that refuses again and again, unless it asks for a longer one itself."""
-REST_ASKED_MAX_S = 3600.0
 SCHEDULE_PATIENCE = 3
 """A scheduled partner is passed over for any other once it has refused for so many of this node's usual swaps, and as
 often in a row: it may be stuck. Refusals alone come too fast while it is in its first, slow swap, and who leaves
 the schedule too early takes a partner of others out of it."""
+
+
+class Refusals(NamedTuple):
+    """In a row, by one neighbour."""
+
+    times: int
+    since: float
 
 
 class Sampler:
@@ -20,15 +28,15 @@ class Sampler:
         self._rng = rng
         self._bag: list[PeerId] = []
         self._rests_until: dict[PeerId, float] = {}
-        self._refusals: dict[PeerId, int] = {}
-        self._refused_since: dict[PeerId, float] = {}
+        self._refusals: dict[PeerId, Refusals] = {}
 
     def refused(self, peer: PeerId, retry_after_s: float, now: float) -> None:
         """It is busy: rest it for what it asked, doubled with each refusal in a row."""
-        count = self._refusals[peer] = self._refusals.get(peer, 0) + 1
-        self._refused_since.setdefault(peer, now)
-        longest_s = max(REST_MAX_S, min(retry_after_s, REST_ASKED_MAX_S))
-        self.rest(peer, now + min(longest_s, retry_after_s * 2.0 ** min(count - 1, 10)) * self._rng.uniform(0.5, 1.0))
+        before = self._refusals.get(peer, Refusals(0, now))
+        times = before.times + 1
+        self._refusals[peer] = Refusals(times, before.since)
+        longest_s = max(REST_MAX_S, min(retry_after_s, RETRY_AFTER_S_MAX))
+        self.rest(peer, now + min(longest_s, retry_after_s * 2.0 ** min(times - 1, 10)) * self._rng.uniform(0.5, 1.0))
 
     def rest(self, peer: PeerId, until: float) -> None:
         self._rests_until[peer] = until
@@ -38,7 +46,6 @@ class Sampler:
     def swapped(self, peer: PeerId) -> None:
         """It was not busy after all; and who has just been met, by its own offer, needs no turn of ours."""
         self._refusals.pop(peer, None)
-        self._refused_since.pop(peer, None)
         if peer in self._bag:
             self._bag.remove(peer)
 
@@ -50,8 +57,7 @@ class Sampler:
         `usual_s`: how long a swap of this node usually takes.
         """
         self._rests_until = {peer: until for peer, until in self._rests_until.items() if until > now}
-        self._refusals = {peer: count for peer, count in self._refusals.items() if peer in neighbours}
-        self._refused_since = {peer: since for peer, since in self._refused_since.items() if peer in neighbours}
+        self._refusals = {peer: refusals for peer, refusals in self._refusals.items() if peer in neighbours}
         if scheduled is not None and scheduled in neighbours:
             if scheduled not in self._rests_until:
                 return scheduled
@@ -68,13 +74,13 @@ class Sampler:
                 return self._bag.pop(place)
         return None
 
+    def wakes_at(self, neighbours: list[PeerId]) -> float | None:
+        """When the first resting neighbour may be asked again."""
+        return min((until for peer, until in self._rests_until.items() if peer in neighbours), default=None)
+
     def _waits_for(self, scheduled: PeerId, now: float, usual_s: float) -> bool:
         """Whether it is worth resting along with this one."""
         if self._rests_until[scheduled] > now + REST_MAX_S:
             return False  # out of bytes for today
-        refusing_s = now - self._refused_since.get(scheduled, now)
-        return self._refusals.get(scheduled, 0) < SCHEDULE_PATIENCE or refusing_s < SCHEDULE_PATIENCE * usual_s
-
-    def wakes_at(self, neighbours: list[PeerId]) -> float | None:
-        """When the first resting neighbour may be asked again."""
-        return min((until for peer, until in self._rests_until.items() if peer in neighbours), default=None)
+        refusals = self._refusals.get(scheduled, Refusals(0, now))
+        return refusals.times < SCHEDULE_PATIENCE or now - refusals.since < SCHEDULE_PATIENCE * usual_s

@@ -39,12 +39,9 @@ class Turns:
         self._sampler = Sampler(rng)
 
     def draw(self, neighbours: list[PeerId], swaps: int, size: int, usual_s: float, now: float) -> PeerId | None:
-        """Whom to offer a version of `size` bytes, after so many finished swaps, which usually take `usual_s`.
-
-        None: nobody yet.
+        """Whom to offer a version of `size` bytes where a swap is due, after so many finished swaps, which usually take
+        `usual_s`. None: nobody yet.
         """
-        if not self.pacing.due:
-            return None
         scheduled = self._scheduled(neighbours, swaps)
         while (peer := self._sampler.draw(neighbours, now, scheduled, usual_s)) is not None:
             wait_s = self.wait_s(peer, size, now)

@@ -39,8 +39,6 @@ PEER_ID_CHARS_MAX = 64
 NETWORK_ID_CHARS_MAX = 64
 """16 today; a later protocol version may use a whole SHA-256 and must still be told what differs."""
 VERSION_MAX = 65535
-RETRY_AFTER_S_MAX = 3600.0
-"""Longest a peer may ask another to leave it alone."""
 TIME_S_MAX = 2.0**53
 """Seconds since 1970 that a float still tells apart."""
 WEIGHT_MAX = 2**40
@@ -126,7 +124,7 @@ FORMS: Mapping[int, Record] = MappingProxyType(
         9: Record(m.SwapAccept, {**_SWAP, "version": _VERSION, "terms": _TERMS}),
         10: Record(
             m.SwapDecline,
-            {**_SWAP, "reason": Choice(m.DeclineReason), "retry_after_s": Number(0.0, RETRY_AFTER_S_MAX)},
+            {**_SWAP, "reason": Choice(m.DeclineReason), "retry_after_s": Number(0.0, m.RETRY_AFTER_S_MAX)},
         ),
         11: Record(m.SwapReady, _SWAP),
         12: Record(m.SwapCommit, _SWAP),

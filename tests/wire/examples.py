@@ -19,7 +19,6 @@ from p2pfed.ports import Encoding
 from p2pfed.wire.codec import (
     FORMS,
     LEADER_MAX,
-    RETRY_AFTER_S_MAX,
     TALLY_VALUE_MAX,
     TIME_S_MAX,
     VERSION_MAX,
@@ -133,7 +132,7 @@ HELLOS = st.builds(
 SWAPS = st.one_of(
     st.builds(m.SwapOffer, integers, versions, terms),
     st.builds(m.SwapAccept, integers, versions, terms),
-    st.builds(m.SwapDecline, integers, st.sampled_from(m.DeclineReason), st.floats(0, RETRY_AFTER_S_MAX)),
+    st.builds(m.SwapDecline, integers, st.sampled_from(m.DeclineReason), st.floats(0, m.RETRY_AFTER_S_MAX)),
     st.builds(m.SwapReady, integers),
     st.builds(m.SwapCommit, integers),
     st.builds(m.SwapDone, integers),

@@ -15,7 +15,7 @@ from p2pfed.core.mixing import AWAY_MIXES
 from p2pfed.core.version import SIZE_MAX
 from p2pfed.errors import RemoteError
 from p2pfed.ports import FRAME_BYTES_MAX, Encoding
-from p2pfed.wire.codec import FORMS, LEADER_MAX, RETRY_AFTER_S_MAX, TALLY_VALUE_MAX, WEIGHT_MAX, decode, encode
+from p2pfed.wire.codec import FORMS, LEADER_MAX, TALLY_VALUE_MAX, WEIGHT_MAX, decode, encode
 from p2pfed.wire.tensors import DTYPES, INTEGER_HEADER_BYTES, MAGICS, pack_tensors, unpack_tensors
 from tests.wire.examples import EXAMPLES
 
@@ -38,7 +38,7 @@ def test_the_tables_of_fields_follow_the_frame(kind: type) -> None:
 
 
 @pytest.mark.parametrize(
-    "bound", [FRAME_BYTES_MAX, SIZE_MAX, m.PART_BYTES, m.PARTS_MAX, m.PARTS_MAX - 1, int(RETRY_AFTER_S_MAX)]
+    "bound", [FRAME_BYTES_MAX, SIZE_MAX, m.PART_BYTES, m.PARTS_MAX, m.PARTS_MAX - 1, int(m.RETRY_AFTER_S_MAX)]
 )
 def test_bounds_are_written_as_they_are(bound: int) -> None:
     assert f"{bound:,}" in PAGE
