@@ -106,17 +106,9 @@ class Fleet:
         learner.adapter.reset()
         return learner
 
-    def rate(self, step: int) -> float:
-        """Before warm-up: constant, as the product's, unless the arm lets it fall at the end."""
-        falling = self.cell.arm.decay * self.model.steps
-        left = self.model.steps - step + 1
-        return self.cell.rate * (min(1.0, left / falling) if falling else 1.0)
-
-    def train(self, step: int) -> None:
-        """The step of this number, of every node."""
-        training = replace(self.network.training, learning_rate=self.rate(step))
+    def train(self) -> None:
+        """One step of every node."""
         for learner in self.learners:
-            learner._network = replace(self.network, training=training)
             learner.step()
 
     def point(self, step: int, sent: float, *, alike: bool = False, of: Sequence[int] | None = None) -> Point:
@@ -163,6 +155,8 @@ def _world(model: str) -> tuple[BaseModel, Shards]:
     folder = base_folder(preset.model, cache=cache, offline=True)
     base = load_base(preset.model, folder, cache=cache, device=torch.device("cpu"))
     tiny = model == "glassllm"
+    if tiny:
+        base.model.float()  # where the product takes bfloat16, half the time of a step of this one goes into casts
     tokens_max = PASSAGE_TOKENS_MAX if tiny else preset.model.sequence_tokens_max
     return base, load_shards(base.tokenizer, preset.model.prompt, tokens_max, MODELS[model].nodes, passages=tiny)
 

@@ -27,7 +27,7 @@ PAIR_WEIGHT = 0.5
 def isolated(fleet: Fleet) -> Iterator[Point]:
     """Every device on its own. Its consensus is an average that nobody made."""
     for step in range(1, fleet.model.steps + 1):
-        fleet.train(step)
+        fleet.train()
         if step in fleet.model.checkpoints:
             yield fleet.point(step, 0.0)
 
@@ -45,7 +45,7 @@ def centralised(fleet: Fleet) -> Iterator[Point]:
     for step in range(1, fleet.model.steps + 1):
         rows = [[each.examples[at] for at in each._next_batch()] for each in fleet.learners]
         for group in optimizer.param_groups:
-            group["lr"] = fleet.rate(step) * warmup(step - 1, training.warmup_steps)
+            group["lr"] = training.learning_rate * warmup(step - 1, training.warmup_steps)
         optimizer.zero_grad(set_to_none=True)
         pooled_loss(first.adapter.model, rows).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(factors, training.gradient_norm_max)
@@ -72,7 +72,7 @@ def fedavg(fleet: Fleet) -> Iterator[Point]:
     arm, nodes = fleet.cell.arm, len(fleet.learners)
     reference, sent = fleet.start, 0.0
     for step in range(1, fleet.model.steps + 1):
-        fleet.train(step)
+        fleet.train()
         if step % arm.every == 0:
             up = [received(_minus(learner.values(), reference), arm.encoding) for learner in fleet.learners]
             down, size = received(mean_of([values for values, _ in up]), arm.encoding)
@@ -98,7 +98,7 @@ def pairs(fleet: Fleet) -> Iterator[Point]:
     steps = fleet.model.steps
     for step in range(1, steps + arm.settle * arm.every + 1):
         if step <= steps:
-            fleet.train(step)
+            fleet.train()
         if step % arm.every == 0:
             encoding = arm.encoding if step <= steps else arm.settle_encoding
             order = random.Random(f"{fleet.cell.seed}/{step}").sample(mixers, len(mixers))
@@ -107,7 +107,7 @@ def pairs(fleet: Fleet) -> Iterator[Point]:
                 left.mix(first, second, encoding, PAIR_WEIGHT)
                 right.mix(second, first, encoding, PAIR_WEIGHT)
                 sent += (len(first) + len(second)) / len(mixers)
-        if step in fleet.model.checkpoints or (step > steps and step % arm.every == 0):
+        if step in fleet.model.checkpoints or step == steps + arm.settle * arm.every:
             yield fleet.point(min(step, steps), sent)
 
 

@@ -46,8 +46,8 @@ def network(fleet: Fleet) -> Iterator[Point]:
         swarm.train_to(step)
         yield swarm.point(step)
     swarm.end_training()
-    for _ in range(fleet.cell.arm.settle):
-        swarm.advance(swarm.round_s)
+    if fleet.cell.arm.settle:
+        swarm.advance(fleet.cell.arm.settle * swarm.round_s)
         yield swarm.point(fleet.model.steps)
     fleet.facts.update(swarm.facts())
 
@@ -89,7 +89,6 @@ class Swarm:
 
     def __init__(self, fleet: Fleet) -> None:
         arm, seed = fleet.cell.arm, fleet.cell.seed
-        assert not arm.decay, "the product's learning rate is constant"
         self.round_s = arm.every * STEP_S
         self._fleet = fleet
         self._nodes = devices(arm, len(fleet.learners), fleet.model.steps, seed)
