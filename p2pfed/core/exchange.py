@@ -33,8 +33,8 @@ from p2pfed.core.transfer import Fetch
 from p2pfed.core.turns import Turns
 from p2pfed.ports import PeerId
 
-STALL_S = 45.0
-"""A swap without any progress for so long is given up: what a dead link takes to be noticed (35 s) and dialled
+STALL_S = 55.0
+"""A swap without any progress for so long is given up: what a dead link takes to be noticed (45 s) and dialled
 again, and longer than one part at 64 kbit/s takes."""
 SERVE_STALL_S = 120.0
 """The same for whoever holds all and waits for its partner's last window of parts: 2 MiB at 140 kbit/s."""

@@ -7,14 +7,15 @@ has stood for long less often, and none is believed for more than SILENCE_MAX_S.
 
 from p2pfed.core.view import PeerEntry
 
-SILENCE_MAX_S = 35.0
-"""A link silent for so long is closed. Longer than one 256 KiB part at 64 kbit/s takes."""
+SILENCE_MAX_S = 45.0
+"""A link silent for so long is closed. One 256 KiB part at 64 kbit/s takes 33 s, and what was asked before it is
+answered behind it."""
 PING_IDLE_MIN_S = 10.0
-"""Silence after which a young link is pinged: a third of what is allowed."""
-PING_IDLE_MAX_S = 26.0
-"""The same for a link that has stood for long: leaves 9 s for an answer, and time for a ping by the other side."""
+"""Silence after which a young link is pinged: a quarter of what is allowed."""
+PING_IDLE_MAX_S = 33.0
+"""The same for a link that has stood for long: leaves 12 s for an answer, and time for a ping by the other side."""
 PING_IDLE_SHARE = 0.1
-"""Of the time a link has stood: one of 260 s has proven itself."""
+"""Of the time a link has stood: one of 330 s has proven itself."""
 PING_LATER_S = 4.0
 """By how much the side that was dialled waits longer: its ping is the second try, should the first be lost."""
 PING_EARLY_SHARE = 0.5

@@ -1,4 +1,8 @@
-"""Which neighbour is next: the scheduled one, else from a shuffled bag, so that nobody is starved. The busy rest."""
+"""Which neighbour is next: the scheduled one, else from a shuffled bag, so that nobody is starved. The busy rest.
+
+Nobody is drawn twice running while another may be free soon: where all are busy but the two that have just swapped,
+they would meet again and bring each other nothing new (2 to 5 % of the loss gap: docs/lab-notes.md).
+"""
 
 import random
 from typing import NamedTuple
@@ -12,6 +16,10 @@ SCHEDULE_PATIENCE = 3
 """A scheduled partner is passed over for any other once it has refused for so many of this node's usual swaps, and as
 often in a row: it may be stuck. Refusals alone come too fast while it is in its first, slow swap, and who leaves
 the schedule too early takes a partner of others out of it."""
+
+
+LAST_PATIENCE = 3
+"""Others that refused so often in a row are not waited for instead of the last partner."""
 
 
 class Refusals(NamedTuple):
@@ -29,6 +37,7 @@ class Sampler:
         self._bag: list[PeerId] = []
         self._rests_until: dict[PeerId, float] = {}
         self._refusals: dict[PeerId, Refusals] = {}
+        self._last: PeerId | None = None
 
     def refused(self, peer: PeerId, retry_after_s: float, now: float) -> None:
         """It is busy: rest it for what it asked, doubled with each refusal in a row."""
@@ -46,6 +55,7 @@ class Sampler:
     def swapped(self, peer: PeerId) -> None:
         """It was not busy after all; and who has just been met, by its own offer, needs no turn of ours."""
         self._refusals.pop(peer, None)
+        self._last = peer
         if peer in self._bag:
             self._bag.remove(peer)
 
@@ -64,6 +74,8 @@ class Sampler:
             if self._waits_for(scheduled, now, usual_s):
                 return None
         eligible = [peer for peer in neighbours if peer not in self._rests_until]
+        if self._last in eligible and any(self._free_soon(peer, now) for peer in neighbours if peer != self._last):
+            eligible.remove(self._last)
         if not eligible:
             return None
         if not any(peer in eligible for peer in self._bag):
@@ -77,6 +89,11 @@ class Sampler:
     def wakes_at(self, neighbours: list[PeerId]) -> float | None:
         """When the first resting neighbour may be asked again."""
         return min((until for peer, until in self._rests_until.items() if peer in neighbours), default=None)
+
+    def _free_soon(self, peer: PeerId, now: float) -> bool:
+        if self._rests_until.get(peer, now) > now + REST_MAX_S:
+            return False
+        return self._refusals.get(peer, Refusals(0, now)).times < LAST_PATIENCE
 
     def _waits_for(self, scheduled: PeerId, now: float, usual_s: float) -> bool:
         """Whether it is worth resting along with this one."""

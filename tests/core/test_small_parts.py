@@ -13,7 +13,7 @@ from p2pfed.core.events import FoundBy, KeepPart, Publish, Retire, Send
 from p2pfed.core.library import PIN_S, PINS_MAX, Library
 from p2pfed.core.messages import ADDRESSES_MAX, Part, PartAsk, Role, Version
 from p2pfed.core.mixing import AWAY_MIXES, Outcome, outcome_of, weight_of
-from p2pfed.core.sampling import REST_MAX_S, SCHEDULE_PATIENCE, Sampler
+from p2pfed.core.sampling import LAST_PATIENCE, REST_MAX_S, SCHEDULE_PATIENCE, Sampler
 from p2pfed.core.statistics import DISTANCES_KEPT, SwapStatistics
 from p2pfed.core.transfer import WINDOW, Fetch
 from p2pfed.core.version import part_of, version_of
@@ -101,6 +101,30 @@ def test_a_scheduled_partner_without_bytes_for_today_is_passed_over() -> None:
     assert sampler.draw(PEERS, 0.1, PEERS[0], 5.0) in PEERS[1:]
     sampler.rest(PEERS[1], 1.0)
     assert sampler.draw(PEERS, 0.1, PEERS[1], 5.0) is None, "a short rest is waited for"
+
+
+def test_the_last_partner_is_not_drawn_while_another_is_free_soon() -> None:
+    sampler, (last, other) = Sampler(random.Random(1)), PEERS[:2]
+    for now in range(20):
+        sampler.swapped(last)
+        assert sampler.draw([last, other], float(now)) == other
+    sampler.rest(other, 21.0)
+    assert sampler.draw([last, other], 20.0) is None and sampler.wakes_at([last, other]) == 21.0
+    assert sampler.draw([last], 20.0) == last, "alone it is as good as ever"
+
+
+def test_the_last_partner_is_drawn_where_the_others_refuse_again_and_again() -> None:
+    sampler, (last, other), now = Sampler(random.Random(1)), PEERS[:2], 0.0
+    sampler.swapped(last)
+    for refusal in range(1, LAST_PATIENCE + 1):
+        assert sampler.draw([last, other], now) == other
+        sampler.refused(other, 5.0, now)
+        assert sampler.draw([last, other], now) == (last if refusal == LAST_PATIENCE else None)
+        now += 60.0
+    sampler.swapped(last)
+    sampler.swapped(other)
+    sampler.refused(last, 60.0 * REST_MAX_S, now)
+    assert sampler.draw([last, other], now) == other, "the last one rests for an hour"
 
 
 # Library
