@@ -42,17 +42,15 @@ def _curve(axes: Any, report: SimulationReport, curve: Curve) -> None:
     axes.set_xlabel(curve.across)
     axes.grid(alpha=0.3)
     if drawn:
+        from matplotlib.ticker import LogLocator
+
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter("{x:g}" if _narrow(axes.get_ylim()) else "")
+        axes.yaxis.set_minor_formatter("")
         axes.legend(fontsize=8)
     else:
         axes.text(0.5, 0.5, "nothing is learnt here", ha="center", transform=axes.transAxes, color="#8a8f98")
-
-
-def _narrow(limits: tuple[float, float]) -> bool:
-    """Less than two decades: whole powers of ten alone would say nothing."""
-    return bool(limits[1] < 30.0 * limits[0])
 
 
 def _circle(axes: Any, replay: Replay) -> None:

@@ -77,7 +77,7 @@ class LoraLearner:
         }
 
     def step(self) -> StepReport:
-        chosen = [self.examples[index] for index in self._next_batch()]
+        chosen = [self.examples[index] for index in self.next_batch()]
         batch = collate(chosen, self._base.device)
         try:
             loss = optimizer_step(self.adapter.model, self._optimizer, batch, self._network.training, self._steps)
@@ -185,7 +185,8 @@ class LoraLearner:
         self._rates_sum = float(values["rates_sum"])
         self._cursor = Cursor(int(values["epoch"]), int(values["position"]))
 
-    def _next_batch(self) -> list[int]:
+    def next_batch(self) -> list[int]:
+        """Indexes of `examples` for the next step, which are then behind it. Raises LearnerError without data."""
         if not self.examples:
             raise LearnerError("this learner has no data to train on", ExitCode.DATA)
         epoch = self._cursor.epoch

@@ -61,7 +61,7 @@ class Rule:
     """"round": at CLIP own rounds of H steps; "swap": at CLIP times the own steps since the version sent before, or
     the last round where those are fewer."""
     changes: bool = False
-    """Neither asks nor accepts whom it swapped with last."""
+    """Neither asks nor accepts whom it swapped with last (with `bag`, the product's sampler sees to it)."""
     bag: bool = False
     """Asks in the order of the product's sampler, with its rests; else whoever is free, at random."""
     shared: bool = False

@@ -1,7 +1,8 @@
 """One averaging step of n peers, p2pfed beside hivemind 1.1.12: the same machine, the same links, the same values.
 
-`python -m tests.bench.averaging` prints one JSON line, and keeps it in the file of `--out` as rows come. Needs root on
-Linux with `ip` (each peer has a network namespace), and for the shaped links /dev/net/tun; says what is missing.
+`python -m tests.bench.averaging` prints one JSON line, and keeps it in the file of `--out` as rows come, with a page of
+bars beside it. Needs root on Linux with `ip` (each peer has a network namespace), and for the shaped links
+/dev/net/tun; says what is missing.
 hivemind runs in an environment of its own, made at the first run (`averaging_environment`); `averaging_run` says what
 is timed. At equal precision of what travels: float32 against NoCompression, float16 against Float16Compression, int8
 against BlockwiseQuantization, and int4, which hivemind has not.
@@ -30,6 +31,7 @@ from tests.bench.averaging_environment import REQUIREMENTS, hivemind_python
 from tests.bench.averaging_run import RUN_S, Far, Matchmaking, Outcome, Task, run_hivemind, run_p2pfed
 from tests.bench.children import say
 from tests.bench.links import Links, Shape, measured, refusal
+from tests.bench.plot import write_bars
 
 PEERS = (4, 8)
 VALUES = (2_400_000, 20_000_000)
@@ -152,6 +154,17 @@ class Bench:
             beside = self._plan.out.with_name(f"{self._plan.out.name}.part")
             beside.write_text(json.dumps(self.result, indent=1) + "\n")
             beside.replace(self._plan.out)
+            write_bars(self._plan.out.with_suffix(".html"), _seconds(self.result.get("rows", [])), "seconds, median")
+
+
+def _seconds(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """By system and case, of what came to its end."""
+    bars: dict[str, dict[str, float]] = {}
+    for row in rows:
+        if row["status"] == "done":
+            case = f"{row['wire']}, {row['peers']} peers, {row['values'] / 1e6:g} M {row['precision']}"
+            bars.setdefault(row["system"], {})[case] = row["seconds"]
+    return bars
 
 
 def _cost(wire: str, task: Task) -> float:

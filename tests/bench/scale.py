@@ -4,7 +4,7 @@ For each size the devices of `p2pfed simulate` (realistic steps, about eight nei
 time, each in a process of its own. One JSON line each: events a second of processor time, what a node sends and
 handles in an hour once the start is over, and how fast the spread falls against theory. Then the ratios, and whether
 they keep what is promised: bytes and events of a node flat within 10 %, mixing within MIXING_FACTOR of theory,
-10,000 nodes for an hour in less than ten minutes of one core.
+10,000 nodes for an hour in less than ten minutes of one core. `--out FILE` draws them.
 
 Theory: averaging a random pair of N nodes takes 1/(N-1) off the expected squared spread. Pairs of a sparse graph of
 neighbours do worse as the spread that is left gets smoother, the faster the fewer neighbours there are: for eight,
@@ -21,10 +21,12 @@ import subprocess
 import sys
 import time
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from p2pfed.sim.device import START_WITHIN_S, devices
 from p2pfed.sim.simulation import Simulation
+from tests.bench.plot import write_lines
 
 SIZES = (100, 1000, 10_000, 20_000)
 MINUTES = 15.0
@@ -125,11 +127,26 @@ def verdict(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """What flat means: each line level."""
+    lines = {
+        name: [(row["nodes"], row[key]) for row in rows if row[key]]
+        for name, key in (
+            ("bytes of a node in an hour", "bytes_a_node_hour"),
+            ("events of a node in an hour", "events_a_node_hour"),
+            ("mixing against random pairs", "mixing_against_theory"),
+            ("events a second of one core", "events_a_second"),
+        )
+    }
+    write_lines(path, lines, "nodes", "", log_x=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.scale", description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--minutes", type=float, default=MINUTES, help="measured, after the quarter of an hour before")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, help="HTML file for the chart")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.one:
@@ -144,6 +161,8 @@ def main() -> None:
         print(line, end="", flush=True)
         rows.append(json.loads(line))
     print(json.dumps(verdict(rows)), flush=True)
+    if asked.out:
+        plot(rows, asked.out)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from p2pfed.config import GossipConfig
 from p2pfed.mixer import AdapterMixer
 from p2pfed.ports import Encoding
 from p2pfed.train.examples import Example
-from p2pfed.train.loop import collate, token_losses, warmup
+from p2pfed.train.loop import collate, make_optimizer, token_losses, warmup
 from tests.bench.learning.fleet import Fleet, Point, Values, mean_of
 from tests.bench.learning.network import network
 from tests.bench.learning.payloads import received
@@ -40,10 +40,11 @@ def centralised(fleet: Fleet) -> Iterator[Point]:
     A step is one batch of all devices' batches, each device's mean loss counting alike: the same gradient.
     """
     first, training = fleet.learners[0], fleet.network.training
-    optimizer, factors = first._optimizer, list(first.adapter.factors.values())
+    factors = list(first.adapter.factors.values())
+    optimizer = make_optimizer(factors, training)
     payload = received(fleet.start, Encoding.FLOAT32)[1]
     for step in range(1, fleet.model.steps + 1):
-        rows = [[each.examples[at] for at in each._next_batch()] for each in fleet.learners]
+        rows = [[each.examples[at] for at in each.next_batch()] for each in fleet.learners]
         for group in optimizer.param_groups:
             group["lr"] = training.learning_rate * warmup(step - 1, training.warmup_steps)
         optimizer.zero_grad(set_to_none=True)

@@ -102,7 +102,7 @@ def test_the_centralised_step_averages_the_devices_gradients() -> None:
     from tests.bench.learning.methods import pooled_loss
 
     fleet = Fleet(Cell(OTHER, "glassllm", 0.01, 0))
-    rows = [[each.examples[at] for at in each._next_batch()] for each in fleet.learners]
+    rows = [[each.examples[at] for at in each.next_batch()] for each in fleet.learners]
     adapter = fleet.learners[0].adapter
     factors = list(adapter.factors.values())
     pooled = torch.autograd.grad(pooled_loss(adapter.model, rows), factors)
