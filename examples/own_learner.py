@@ -9,7 +9,6 @@ bits, checks what neighbours sent, and moves the values between two steps.
 import tempfile
 import threading
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy
@@ -72,9 +71,11 @@ def config(folder: Path, name: str, *bootstrap: str) -> api.NodeConfig:
 
 
 def main() -> None:
-    network = api.create_network("lines", "./no-language-model", steps_between_swaps=10)
-    # Four bits are for adapters of millions of values, where rounding averages out: these two travel as they are.
-    network = replace(network, gossip=replace(network.gossip, encoding="float32"))
+    # Four bits are for adapters of millions of values, where rounding averages out: these two travel as they are. And
+    # there is no momentum here for a mix to steer.
+    network = api.create_network(
+        "lines", "./no-language-model", steps_between_swaps=10, encoding="float32", momentum="local"
+    )
     low = LineLearner(numpy.linspace(-1.0, 0.0, 20))
     high = LineLearner(numpy.linspace(0.0, 1.0, 20))
     with tempfile.TemporaryDirectory() as temporary:

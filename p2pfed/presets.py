@@ -11,7 +11,9 @@ from p2pfed.errors import ConfigError
 
 _JUDGE_TRAINING = TrainingConfig(learning_rate=1e-4, batch_rows=1, warmup_steps=20)
 """Learning rate of Prometheus 2's own LoRA experts."""
-_JUDGE_GOSSIP = GossipConfig(swap_interval_s=30.0)
+_GOSSIP = GossipConfig(momentum="quasi-global")
+"""Momentum that learns more for no bytes (docs/benchmarks.md). A bare GossipConfig has the one any learner can do."""
+_JUDGE_GOSSIP = replace(_GOSSIP, swap_interval_s=30.0)
 """6.8 million values: 3.6 MB each way a swap in int4, 15 s at 2 Mbit/s."""
 
 
@@ -34,7 +36,7 @@ PRESETS: Mapping[str, NetworkConfig] = MappingProxyType(
             name="preset",
             model=ModelConfig("package:smollm2-135m", prompt="p2pfed-compact/1", sequence_tokens_max=384),
             training=TrainingConfig(learning_rate=2e-3, batch_rows=2, warmup_steps=5),
-            gossip=GossipConfig(swap_interval_s=5.0),
+            gossip=replace(_GOSSIP, swap_interval_s=5.0),
         ),
         "glassllm-en": NetworkConfig(
             name="preset",
@@ -42,7 +44,7 @@ PRESETS: Mapping[str, NetworkConfig] = MappingProxyType(
             model=ModelConfig("package:glassllm-en", prompt="p2pfed-compact/1", sequence_tokens_max=128),
             adapter=AdapterConfig(rank=8, alpha=16.0),
             training=TrainingConfig(learning_rate=1e-2, batch_rows=4, warmup_steps=5),
-            gossip=GossipConfig(swap_interval_s=1.0),
+            gossip=replace(_GOSSIP, swap_interval_s=1.0),
         ),
     }
 )
@@ -56,7 +58,7 @@ def network_of_preset(name: str, model: str) -> NetworkConfig:
     if model in PRESETS:
         return replace(PRESETS[model], name=name)
     if "/" in model or model.startswith("."):
-        return NetworkConfig(name=name, model=ModelConfig(model))
+        return NetworkConfig(name=name, model=ModelConfig(model), gossip=_GOSSIP)
     near = difflib.get_close_matches(model, PRESETS, 1)
     hint = f', the nearest preset is "{near[0]}"' if near else ""
     raise ConfigError(f'model "{model}" is not a preset ({", ".join(PRESETS)}), hub id or local folder{hint}')
@@ -73,6 +75,7 @@ def create_network(
     prompt: str | None = None,
     steps_between_swaps: int | None = None,
     encoding: str | None = None,
+    momentum: str | None = None,
 ) -> NetworkConfig:
     """A network on a preset (`presets.PRESETS`), a hub id or a local folder. Raises ConfigError.
 
@@ -93,5 +96,7 @@ def create_network(
         gossip = replace(gossip, steps_between_swaps=steps_between_swaps)
     if encoding is not None:
         gossip = replace(gossip, encoding=encoding)
+    if momentum is not None:
+        gossip = replace(gossip, momentum=momentum)
     network = replace(network, adapter=adapter, gossip=gossip, model=base, bootstrap=tuple(bootstrap))
     return parse_network(dump_network(network), "the new network")

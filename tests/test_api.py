@@ -24,7 +24,7 @@ WAIT_S = 60.0
 
 @pytest.fixture
 def network() -> api.NetworkConfig:
-    return api.create_network("trial", "./none", steps_between_swaps=2)
+    return api.create_network("trial", "./none", steps_between_swaps=2, momentum="local")
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ class StuckLearner(VectorLearner):
             threading.Event().wait(3600)
         return super().step()
 
-network = api.create_network("trial", "./none")
+network = api.create_network("trial", "./none", momentum="local")
 config = api.NodeConfig(home=sys.argv[1], listen=("/ip4/127.0.0.1/tcp/0",), mdns=False)
 node = api.Node(network, config, StuckLearner(1.0), log=lambda kind, fields: print(kind, fields, flush=True))
 node.run()

@@ -47,7 +47,7 @@ def test_watch(tmp_path: Path) -> None:
     config = api.NodeConfig(
         name="one", home=str(tmp_path / "one"), listen=("/ip4/127.0.0.1/tcp/0",), mdns=False, steps_max=8
     )
-    with api.Node(api.create_network("trial", "./none"), config, VectorLearner(1.0)):
+    with api.Node(api.create_network("trial", "./none", momentum="local"), config, VectorLearner(1.0)):
         assert "one: training" in run("examples/watch.py", tmp_path / "one")
     out = run("examples/watch.py", tmp_path / "one")
     assert "no node is running" in out and "2 trained" in out

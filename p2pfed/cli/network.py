@@ -50,6 +50,10 @@ def create(
             metavar="FORM", help="How adapter values travel: int4, int8, float16 or float32. Default: the preset's."
         ),
     ] = None,
+    momentum: Annotated[
+        str | None,
+        typer.Option(metavar="RULE", help="What a mix does to momentum: quasi-global (default), local or gossip."),
+    ] = None,
     output: FormatOption = Format.TEXT,
 ) -> None:
     """Write NAME.toml, every key with a comment. Never overwrites.
@@ -74,6 +78,7 @@ def create(
         prompt=prompt,
         steps_between_swaps=steps_between_swaps,
         encoding=encoding,
+        momentum=momentum,
     )
     path = out / f"{name}.toml"
     _write_new(path, dump_network(network))

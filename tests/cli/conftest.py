@@ -26,7 +26,8 @@ def shell(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, t
 
 @pytest.fixture
 def network(shell: Shell) -> Path:
-    assert shell("network", "create", "trial", "--model", "glassllm-en").code == 0
+    """Without momentum: the vectors below have none."""
+    assert shell("network", "create", "trial", "--model", "glassllm-en", "--momentum", "local").code == 0
     return Path("trial.toml").absolute()
 
 

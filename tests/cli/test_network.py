@@ -23,6 +23,8 @@ def test_create_writes_a_commented_file_and_says_what_comes_next(shell: Shell) -
         ADDRESS,
         "--rank",
         "4",
+        "--momentum",
+        "local",
         "--encoding",
         "int8",
     )
@@ -31,6 +33,7 @@ def test_create_writes_a_commented_file_and_says_what_comes_next(shell: Shell) -
     assert network.bootstrap == (ADDRESS,)
     assert (network.adapter.rank, network.adapter.alpha) == (4, 8.0), "alpha keeps its proportion"
     assert (network.gossip.encoding, network.gossip.steps_between_swaps) == ("int8", 4)
+    assert network.gossip.momentum == "local"
     assert network.network_id in result.out
     assert "p2pfed node start --network lifts.toml" in result.out
     assert "# " in Path("lifts.toml").read_text()

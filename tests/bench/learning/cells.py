@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 
 from p2pfed.config import GossipConfig
 from p2pfed.ports import Encoding
+from p2pfed.presets import PRESETS
 
 SEEDS = (0, 1, 2)
 TUNING_SEEDS = (100,)
@@ -89,7 +90,8 @@ MODELS: Mapping[str, Model] = {
 
 FEDAVG = Arm("fedavg-float32", "fedavg")
 FEDAVG_INT4 = replace(FEDAVG, name="fedavg-int4", encoding=Encoding.INT4)
-RULE = Arm("rule", "pairs", every=4, encoding=Encoding.INT4, settle=2, settle_encoding=Encoding.INT8)
+MOMENTUM = PRESETS["glassllm-en"].gossip.momentum
+RULE = Arm("rule", "pairs", every=4, encoding=Encoding.INT4, momentum=MOMENTUM, settle=2, settle_encoding=Encoding.INT8)
 
 ARMS: Sequence[Arm] = (
     Arm("isolated", "isolated", rate_scale=0.25),
@@ -102,12 +104,12 @@ ARMS: Sequence[Arm] = (
     replace(FEDAVG_INT4, name="fedavg-int4-update", reference="round"),
     replace(FEDAVG_INT4, name="fedavg-int4-update-h4", reference="round", every=4),
     RULE,
-    replace(RULE, name="rule-quasi-global", momentum="quasi-global"),
-    replace(RULE, name="rule-gossip-moment", momentum="gossip"),
 )
 """What is run by default."""
 
 ABLATIONS: Sequence[Arm] = (
+    replace(RULE, name="rule-local-momentum", momentum="local"),
+    replace(RULE, name="rule-gossip-moment", momentum="gossip"),
     replace(RULE, name="rule-unclipped", clip=0.0),
     replace(RULE, name="rule-settle-int4", settle_encoding=Encoding.INT4),
     replace(RULE, name="rule-h8", every=8),
@@ -117,16 +119,14 @@ ABLATIONS: Sequence[Arm] = (
 )
 """Each differs from `RULE` in one thing, and runs at its learning rate; `--arms ablations`."""
 
-NETWORK = Arm("network", "network", every=4, encoding=Encoding.INT4, settle=2)
-NETWORK_QUASI = replace(NETWORK, name="network-quasi-global", momentum="quasi-global")
+NETWORK = Arm("network", "network", every=4, encoding=Encoding.INT4, momentum=MOMENTUM, settle=2)
 
 NETWORKS: Sequence[Arm] = (
     NETWORK,
-    NETWORK_QUASI,
+    replace(NETWORK, name="network-local-momentum", momentum="local"),
     replace(NETWORK, name="network-churn", down=0.3),
-    replace(NETWORK_QUASI, name="network-quasi-global-churn", down=0.3),
+    replace(NETWORK, name="network-members", members=True),
     replace(NETWORK, name="network-churn-time", down=0.3, equal="time"),
-    replace(NETWORK_QUASI, name="network-quasi-global-churn-time", down=0.3, equal="time"),
     replace(NETWORK, name="network-ring", topology="ring"),
     replace(NETWORK, name="network-line", topology="line"),
     replace(NETWORK, name="network-star", topology="star"),
@@ -135,19 +135,14 @@ NETWORKS: Sequence[Arm] = (
     replace(NETWORK, name="network-tenfold", speeds=10.0),
     replace(NETWORK, name="network-tenfold-time", speeds=10.0, equal="time"),
     replace(NETWORK, name="network-late", late=2, equal="time"),
-    replace(NETWORK, name="network-members", members=True),
     replace(NETWORK, name="network-unclipped", clip=0.0),
 )
-"""The product in the simulator, under conditions; all at the learning rate of their momentum. `--arms networks`."""
+"""The product in the simulator, under conditions; all at the learning rate of `RULE`. `--arms networks`."""
 
 
 def tuned_as(arm: Arm) -> Arm:
     """The arm whose learning rate this one takes."""
-    if arm in NETWORKS:
-        return NETWORK if arm.momentum == NETWORK.momentum else NETWORK_QUASI
-    if arm in ABLATIONS:
-        return RULE
-    return arm
+    return RULE if arm in NETWORKS or arm in ABLATIONS else arm
 
 
 def tuning_cells(model: str, arms: Sequence[Arm]) -> Iterator[Cell]:

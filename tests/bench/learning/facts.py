@@ -1,12 +1,12 @@
 """Two more tables: what a snapshot in each encoding finds, and the protocol's own figures of simulated networks.
 
-All are means over seeds. A network under a condition stands beside the one without, `tuned_as`, seed by seed.
+All are means over seeds. A network under a condition stands beside the one without, seed by seed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
-from tests.bench.learning.cells import tuned_as
+from tests.bench.learning.cells import NETWORK
 from tests.bench.learning.results import Result
 
 SNAPSHOTS = ("snapshot_int4", "snapshot_int8")
@@ -43,7 +43,7 @@ def network_table(runs: Mapping[str, Sequence[Result]]) -> list[str]:
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, found in networks.items():
-        base = {one.cell.seed: one for one in runs.get(tuned_as(found[0].cell.arm).name, [])}
+        base = {one.cell.seed: one for one in runs.get(NETWORK.name, [])}
         steps = [_fact(found, "steps_fewest"), _fact(found, "steps_most")]
         columns = [
             name,

@@ -52,13 +52,17 @@ class ToyFleet:
         return Point(step, sent, loss(mean_of(held)["x"]), tuple(loss(each["x"]) for each in held), distance_of(held))
 
 
+PLAIN = dataclasses.replace(NETWORK, momentum="local")
+"""The learners here are quadratics, with no moments to steer."""
+
+
 def run(arm: Arm, steps: int = 40) -> tuple[ToyFleet, list[Point]]:
     fleet = ToyFleet(arm, steps)
     return fleet, list(network(cast("Fleet", fleet)))
 
 
 def test_every_node_makes_its_steps_and_one_swap_a_round() -> None:
-    fleet, points = run(NETWORK)
+    fleet, points = run(PLAIN)
     assert [point.step for point in points] == [20, 40, 40]
     assert [learner.progress().steps for learner in fleet.learners] == [40] * NODES
     # 10 rounds and 2 to settle, one earned at the start, and what the first at its end swaps until the last is.
@@ -70,14 +74,14 @@ def test_every_node_makes_its_steps_and_one_swap_a_round() -> None:
 
 
 def test_a_cell_replays() -> None:
-    arm = dataclasses.replace(NETWORK, down=0.3)
+    arm = dataclasses.replace(PLAIN, down=0.3)
     first, second = run(arm), run(arm)
     assert first[1] == second[1]
     assert first[0].facts == second[0].facts
 
 
 def test_outages_do_not_depend_on_the_rule() -> None:
-    kinds = [dataclasses.replace(NETWORK, down=0.3, equal="time", clip=clip) for clip in (0.0, 2.0)]
+    kinds = [dataclasses.replace(PLAIN, down=0.3, equal="time", clip=clip) for clip in (0.0, 2.0)]
     found = [run(arm, 160)[0] for arm in kinds]
     assert found[0].renewed == found[1].renewed
     assert max(found[0].renewed) > 1
@@ -85,7 +89,7 @@ def test_outages_do_not_depend_on_the_rule() -> None:
 
 
 def test_who_comes_late_adopts_and_is_not_measured_before() -> None:
-    arm = dataclasses.replace(NETWORK, late=1, equal="time")
+    arm = dataclasses.replace(PLAIN, late=1, equal="time")
     fleet, points = run(arm, 80)
     assert [len(point.nodes) for point in points] == [3, 4, 4]
     assert fleet.facts["adopted"] == 1
@@ -98,14 +102,13 @@ def test_devices_lie_within_their_range_and_a_mean_node_makes_the_steps() -> Non
     steps_s = [node.step_s for node in made]
     assert 5.0 < max(steps_s) / min(steps_s) < 10.0
     assert sum(usual_s(made, 160) / each for each in steps_s) == pytest.approx(50 * 160)
-    again = devices(dataclasses.replace(NETWORK, speeds=10.0, down=0.3, momentum="quasi-global"), 50, 160, SEED)
+    again = devices(dataclasses.replace(NETWORK, speeds=10.0, down=0.3, momentum="gossip"), 50, 160, SEED)
     assert made == again
 
 
 @pytest.mark.parametrize("arm", NETWORKS, ids=lambda arm: arm.name)
 def test_every_arm_of_the_network_comes_to_its_end(arm: Arm) -> None:
-    # A quadratic has no moments to steer.
-    fleet, points = run(dataclasses.replace(arm, momentum="local", late=min(arm.late, 1)))
+    fleet, points = run(dataclasses.replace(arm, momentum=PLAIN.momentum, late=min(arm.late, 1)))
     assert points[-1].consensus.all < 0.5
     assert fleet.facts["swaps"] > 0
     if arm.equal == "steps":
@@ -117,7 +120,7 @@ def test_conditions_are_no_part_of_the_key_of_other_methods() -> None:
     assert "topology" not in json.loads(cell.key)[0]["arm"]
     keys = {Cell(dataclasses.replace(arm, name=""), "glassllm", 0.01, 0).key for arm in NETWORKS}
     assert len(keys) == len(NETWORKS)
-    assert {tuned_as(arm).name for arm in NETWORKS} == {"network", "network-quasi-global"}
+    assert {tuned_as(arm).name for arm in NETWORKS} == {"rule"}
     assert MODELS["glassllm"].nodes == 8
 
 
@@ -134,7 +137,7 @@ def test_a_coarse_snapshot_is_near_the_mean_and_a_finer_one_nearer() -> None:
 
 def test_the_tables_show_what_a_condition_costs(tmp_path: Path) -> None:
     results = Results(tmp_path)
-    for arm, loss in ((NETWORK, 4.0), (dataclasses.replace(NETWORK, name="disturbed", down=0.3), 4.4)):
+    for arm, loss in ((PLAIN, 4.0), (dataclasses.replace(PLAIN, name="disturbed", down=0.3), 4.4)):
         fleet, points = run(arm)
         each = Loss(loss, loss, loss, ())
         last = dataclasses.replace(points[-1], consensus=each, nodes=(each,) * NODES)
