@@ -19,6 +19,18 @@ app = typer.Typer(
 NetworkFile = Annotated[Path, typer.Argument(metavar="FILE", help="A network.toml.", show_default=False)]
 
 
+EncodingOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FORM", help="How adapter values travel: int4, int8, float16 or float32. Default: the preset's."
+    ),
+]
+MomentumOption = Annotated[
+    str | None,
+    typer.Option(metavar="RULE", help="What a mix does to momentum: quasi-global (default), local or gossip."),
+]
+
+
 @app.command()
 def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What people call it: letters, digits, '.', '_', '-'.")],
@@ -44,16 +56,8 @@ def create(
     steps_between_swaps: Annotated[
         int | None, typer.Option(help="Local steps a node makes for each swap it takes part in.")
     ] = None,
-    encoding: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FORM", help="How adapter values travel: int4, int8, float16 or float32. Default: the preset's."
-        ),
-    ] = None,
-    momentum: Annotated[
-        str | None,
-        typer.Option(metavar="RULE", help="What a mix does to momentum: quasi-global (default), local or gossip."),
-    ] = None,
+    encoding: EncodingOption = None,
+    momentum: MomentumOption = None,
     output: FormatOption = Format.TEXT,
 ) -> None:
     """Write NAME.toml, every key with a comment. Never overwrites.
