@@ -78,7 +78,9 @@ class Fleet:
             if status is not None and condition(status):
                 return status
             time.sleep(0.1)
-        raise AssertionError(f"{name} after {WAIT_S:.0f} s: {status}\n{self.log(name)}")
+        others = {other: process.poll() for other, process in self.processes.items() if other != name}
+        logs = "\n".join(f"{other}: {self.log(other)[-600:]}" for other in others)
+        raise AssertionError(f"{name} after {WAIT_S:.0f} s: {status}\n{self.log(name)}\nothers: {others}\n{logs}")
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
         """Sends the signal and waits for the end; the exit status."""

@@ -1,6 +1,6 @@
 """The 0.85 M parameter Mistral of glassllm, converted once a test run, and a fresh learner on it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,9 +18,16 @@ SENTENCES = (
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Weights are float32 here, also where the processor has units for bfloat16: arithmetic is what is compared."""
     pytest.importorskip("glassllm", reason="the small model comes from the package glassllm")
-    return tmp_path_factory.mktemp("cache")
+    import torch
+
+    from p2pfed.train import base_model
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base_model, "compute_dtype", lambda _: torch.float32)
+        yield tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture
