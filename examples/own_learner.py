@@ -59,14 +59,14 @@ class LineLearner:
 
 
 def config(folder: Path, name: str, *bootstrap: str) -> api.NodeConfig:
-    """Two nodes in one process: loopback is enough for them, and 300 steps."""
+    """Two nodes in one process: loopback is enough for them, and 1,000 steps."""
     return api.NodeConfig(
         name=name,
         home=str(folder / name),
         listen=("/ip4/127.0.0.1/tcp/0",),
         bootstrap=bootstrap,
         mdns=False,
-        steps_max=300,
+        steps_max=1000,
     )
 
 

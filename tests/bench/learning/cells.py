@@ -84,7 +84,7 @@ class Cell:
 MODELS: Mapping[str, Model] = {
     # 160 steps of 2 passages are half a pass over a device's data: what is measured is learning, not learning by heart.
     "glassllm": Model("glassllm-en", 8, 2, (32, 64, 96, 128, 144, 160), (5e-3, 1e-2, 2e-2)),
-    "smollm2": Model("smollm2-135m", 4, 2, (20, 40), (2e-3, 4e-3, 8e-3)),
+    "smollm2": Model("smollm2-135m", 4, 2, (20, 40), (1e-3, 2e-3, 4e-3, 8e-3)),
 }
 """By the word of `--model`. smollm2 takes five to eight minutes a cell."""
 
