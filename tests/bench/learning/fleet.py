@@ -15,7 +15,7 @@ import numpy.typing as npt
 import platformdirs
 import torch
 
-from p2pfed.config import AdapterConfig, NetworkConfig, TrainingConfig
+from p2pfed.config import AdapterConfig, GossipConfig, NetworkConfig, TrainingConfig
 from p2pfed.presets import PRESETS
 from p2pfed.sim.real import share_base
 from p2pfed.train.adapter import initial_factor
@@ -85,7 +85,9 @@ class Fleet:
         self.cell, self.model = cell, MODELS[cell.model]
         self.network = network_of(cell)
         base, self.shards = _world(cell.model)
-        shared = replace(self.network, training=TrainingConfig())
+        # Drawn from the id of a network that differs by seed alone: neither rates nor the preset's gossip are in it.
+        gossip = GossipConfig(swap_interval_s=self.network.gossip.swap_interval_s)
+        shared = replace(self.network, training=TrainingConfig(), gossip=gossip)
         self._base = base
         self._probe = LoraLearner(self.network, share_base(base), ())
         self.start: Values = {
