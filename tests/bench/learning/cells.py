@@ -112,6 +112,7 @@ ABLATIONS: Sequence[Arm] = (
     replace(RULE, name="rule-gossip-moment", momentum="gossip"),
     replace(RULE, name="rule-unclipped", clip=0.0),
     replace(RULE, name="rule-settle-int4", settle_encoding=Encoding.INT4),
+    replace(RULE, name="rule-settle-4-int4", settle=4, settle_encoding=Encoding.INT4),
     replace(RULE, name="rule-h8", every=8),
     replace(RULE, name="rule-h2", every=2),
     replace(RULE, name="rule-int8", encoding=Encoding.INT8),
