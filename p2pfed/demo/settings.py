@@ -8,7 +8,6 @@ from pathlib import Path
 
 from p2pfed.config import AdapterConfig, GossipConfig, ModelConfig, NetworkConfig, TrainingConfig
 from p2pfed.demo.trades import DATA_FOLDER, TRADES
-from p2pfed.presets import PRESETS
 
 STEPS = 40
 """Local steps of each node."""
@@ -27,7 +26,7 @@ class DemoSettings:
     training: TrainingConfig = field(
         default_factory=lambda: TrainingConfig(learning_rate=4e-3, batch_rows=1, warmup_steps=4)
     )
-    gossip: GossipConfig = field(default_factory=lambda: replace(PRESETS["smollm2-135m"].gossip, swap_interval_s=1.0))
+    gossip: GossipConfig = field(default_factory=lambda: GossipConfig(steps_between_swaps=4, swap_interval_s=1.0))
     steps: int = STEPS
     trades: tuple[str, ...] = TRADES
     data: Path = DATA_FOLDER
