@@ -5,7 +5,7 @@ import os
 import socket
 import stat
 import tempfile
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -275,15 +275,22 @@ def test_a_node_that_does_not_answer_is_given_up(folder: Path) -> None:
     assert caught.value.exit_code is ExitCode.NOT_RUNNING
 
 
-def test_a_long_path_gets_a_short_one_in_the_runtime_folder(tmp_path: Path) -> None:
-    runtime = tmp_path / "run"
-    runtime.mkdir()
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """tmp_path is itself too long for a socket where a worker has a folder of its own."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        yield Path(folder)
+
+
+def test_a_long_path_gets_a_short_one_in_the_runtime_folder(tmp_path: Path, short_folder: Path) -> None:
+    runtime = short_folder
     home = tmp_path / ("long-" * 20) / "home"
     other = tmp_path / ("long-" * 20) / "other"
     for folder in (home, other):
         folder.mkdir(parents=True, mode=0o700)
     path = socket_path(home, {"XDG_RUNTIME_DIR": str(runtime)})
     assert len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX
+    assert path.parent.parent == runtime, "what is made public below is this test's own"
     assert path != socket_path(other, {"XDG_RUNTIME_DIR": str(runtime)})
     assert path == socket_path(home, {"XDG_RUNTIME_DIR": str(runtime)})
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
