@@ -41,7 +41,7 @@ class Sampler:
 
     def refused(self, peer: PeerId, retry_after_s: float, now: float) -> None:
         """It is busy: rest it for what it asked, doubled with each refusal in a row."""
-        before = self._refusals.get(peer, Refusals(0, now))
+        before = self._refused(peer, now)
         times = before.times + 1
         self._refusals[peer] = Refusals(times, before.since)
         longest_s = max(REST_MAX_S, min(retry_after_s, RETRY_AFTER_S_MAX))
@@ -91,13 +91,18 @@ class Sampler:
         return min((until for peer, until in self._rests_until.items() if peer in neighbours), default=None)
 
     def _free_soon(self, peer: PeerId, now: float) -> bool:
-        if self._rests_until.get(peer, now) > now + REST_MAX_S:
-            return False
-        return self._refusals.get(peer, Refusals(0, now)).times < LAST_PATIENCE
+        return self._back_soon(peer, now) and self._refused(peer, now).times < LAST_PATIENCE
 
     def _waits_for(self, scheduled: PeerId, now: float, usual_s: float) -> bool:
         """Whether it is worth resting along with this one."""
-        if self._rests_until[scheduled] > now + REST_MAX_S:
-            return False  # out of bytes for today
-        refusals = self._refusals.get(scheduled, Refusals(0, now))
+        if not self._back_soon(scheduled, now):
+            return False
+        refusals = self._refused(scheduled, now)
         return refusals.times < SCHEDULE_PATIENCE or now - refusals.since < SCHEDULE_PATIENCE * usual_s
+
+    def _back_soon(self, peer: PeerId, now: float) -> bool:
+        """Who rests for longer is out of bytes for today."""
+        return self._rests_until.get(peer, now) <= now + REST_MAX_S
+
+    def _refused(self, peer: PeerId, now: float) -> Refusals:
+        return self._refusals.get(peer, Refusals(0, now))

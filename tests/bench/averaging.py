@@ -1,8 +1,8 @@
 """One averaging step of n peers, p2pfed beside hivemind 1.1.12: the same machine, the same links, the same values.
 
-`python -m tests.bench.averaging` prints one JSON line, and keeps it in the file of `--out` as rows come, with a page of
-bars beside it. Needs root on Linux with `ip` (each peer has a network namespace), and for the shaped links
-/dev/net/tun; says what is missing.
+`python -m tests.bench.averaging` prints one JSON line, and keeps it in the file of `--out` as rows come; at the end
+a page of bars stands beside it. Needs root on Linux with `ip` (each peer has a network namespace), and for the
+shaped links /dev/net/tun; says what is missing.
 hivemind runs in an environment of its own, made at the first run (`averaging_environment`); `averaging_run` says what
 is timed. At equal precision of what travels: float32 against NoCompression, float16 against Float16Compression, int8
 against BlockwiseQuantization, and int4, which hivemind has not.
@@ -112,6 +112,8 @@ class Bench:
             self._keep()
         self.result["complete"] = all(row["status"] == "done" for row in self.result["rows"])
         self._keep()
+        if self._plan.out is not None:
+            write_bars(self._plan.out.with_suffix(".html"), _seconds(self.result["rows"]), "seconds, median")
 
     def _can(self, system: str, task: Task) -> bool:
         return system == "p2pfed" or (self._python is not None and task.precision in COMPRESSIONS)
@@ -154,7 +156,6 @@ class Bench:
             beside = self._plan.out.with_name(f"{self._plan.out.name}.part")
             beside.write_text(json.dumps(self.result, indent=1) + "\n")
             beside.replace(self._plan.out)
-            write_bars(self._plan.out.with_suffix(".html"), _seconds(self.result.get("rows", [])), "seconds, median")
 
 
 def _seconds(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:

@@ -85,7 +85,7 @@ class Fleet:
         self.cell, self.model = cell, MODELS[cell.model]
         self.network = network_of(cell)
         base, self.shards = _world(cell.model)
-        # Drawn from the id of a network that differs by seed alone: neither rates nor the preset's gossip are in it.
+        # Drawn from the id of a network that has neither the rates nor, but for its interval, the preset's gossip.
         gossip = GossipConfig(swap_interval_s=self.network.gossip.swap_interval_s)
         shared = replace(self.network, training=TrainingConfig(), gossip=gossip)
         self._base = base
