@@ -18,6 +18,7 @@ class FoundBy(StrEnum):
 
     MDNS = "mdns"
     BOOTSTRAP = "bootstrap"
+    DHT = "dht"
     PEERS = "peers"
     REMEMBERED = "remembered"
     INBOUND = "inbound"

@@ -42,6 +42,7 @@ from p2pfed.net.address import Address, parse_address
 from p2pfed.net.identity import Identity
 from p2pfed.net.interfaces import concrete_hosts, probe_port
 from p2pfed.net.libp2p_link import Libp2pLink, as_transport_errors, reset
+from p2pfed.net.raw_stream import RawStream
 from p2pfed.ports import Link, PeerId
 
 log = logging.getLogger("p2pfed.net")
@@ -124,6 +125,21 @@ class Libp2pTransport:
 
         self._host.set_stream_handler(TProtocol(protocol), handle)
 
+    def serve_raw(self, protocol: str, handler: Callable[[RawStream], Awaitable[None]]) -> None:
+        """As `serve`, for a protocol that is not p2pfed's own."""
+
+        async def handle(stream: INetStream) -> None:
+            raw = self._raw(cast(NetStream, stream), outbound=False)
+            try:
+                await handler(raw)
+            except P2pfedError as error:
+                log.debug("stream of %s for %s ended: %s", raw.peer, protocol, error)
+                await raw.reset()
+            finally:
+                await raw.aclose()
+
+        self._host.set_stream_handler(TProtocol(protocol), handle)
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         for address in self._listen:
@@ -145,6 +161,13 @@ class Libp2pTransport:
             raise failure
 
     async def open(self, peer: PeerId | None, address: str, protocol: str) -> Link:
+        return self._link(await self._open(peer, address, protocol), outbound=True)
+
+    async def open_raw(self, peer: PeerId | None, address: str, protocol: str) -> RawStream:
+        """As `open`, for a protocol that is not p2pfed's own."""
+        return self._raw(await self._open(peer, address, protocol), outbound=True)
+
+    async def _open(self, peer: PeerId | None, address: str, protocol: str) -> NetStream:
         try:
             target = parse_address(address)
         except ConfigError as error:  # most addresses are hearsay: not the user's fault
@@ -153,8 +176,7 @@ class Libp2pTransport:
             raise TransportError(f"address {address} names another peer than {peer}")
         with _limit(DIAL_S, f"{target} did not answer in {DIAL_S:.0f} s"):
             connection = await self._connection(peer or target.peer, target)
-            stream = await self._stream(connection, protocol)
-        return self._link(stream, outbound=True)
+            return await self._stream(connection, protocol)
 
     async def disconnect(self, peer: PeerId) -> None:
         await hardening.close_connections(self._connections(peer))
@@ -221,8 +243,14 @@ class Libp2pTransport:
                 self._spawn(reset, stream)
 
     def _link(self, stream: NetStream, outbound: bool) -> Libp2pLink:
+        return Libp2pLink(stream, self._remote_address(stream), outbound, self._spawn)
+
+    def _raw(self, stream: NetStream, outbound: bool) -> RawStream:
+        return RawStream(stream, self._remote_address(stream), outbound)
+
+    def _remote_address(self, stream: NetStream) -> str:
         assert stream.swarm_conn is not None
-        return Libp2pLink(stream, _address_of(hardening.socket_of(stream.swarm_conn)), outbound, self._spawn)
+        return _address_of(hardening.socket_of(stream.swarm_conn))
 
     def _spawn(self, function: Callable[..., Awaitable[None]], *arguments: object) -> None:
         """What ends a stream outlives its caller, not this transport; afterwards there is nothing to end."""

@@ -16,6 +16,7 @@ from p2pfed.errors import ConfigError, ExitCode, LocalError, RemoteError, Transp
 from p2pfed.net.identity import new_identity
 from p2pfed.net.libp2p import LIMITS, Libp2pTransport
 from p2pfed.net.libp2p_link import Libp2pLink
+from p2pfed.net.raw_stream import RawStream, varint
 from p2pfed.ports import FRAME_BYTES_MAX, Link, PeerId, Transport
 from tests.transport_suite import ECHO, SILENT, Pair, TransportSuite, pair, serve, until
 
@@ -349,3 +350,35 @@ def test_two_transports_with_one_identity_can_meet() -> None:
             assert await link.receive() == b"x"
 
     trio.run(main)
+
+
+def test_raw_stream_carries_messages_and_refuses_one_that_is_too_long() -> None:
+    server, client = make_transport(), make_transport()
+    heard: list[bytes] = []
+    refused: list[str] = []
+
+    async def handler(stream: RawStream) -> None:
+        heard.append(await stream.read_message())
+        heard.append(await stream.read_message())
+        await stream.write_message(b"both")
+        try:
+            await stream.read_message(10)
+        except RemoteError as error:
+            refused.append(str(error))
+            raise
+
+    server.serve_raw("/raw/1", handler)
+
+    async def main() -> None:
+        async with server.running(), client.running():
+            stream = await client.open_raw(server.peer, server.addresses()[0], "/raw/1")
+            await stream.write(varint(3) + b"one" + varint(300) + b"x" * 100)
+            await stream.write(b"x" * 200)
+            assert await stream.read_message() == b"both"
+            await stream.write_message(b"eleven byte")
+            with pytest.raises(TransportError):
+                await stream.read_message()
+            await stream.aclose()
+
+    trio.run(main)
+    assert heard == [b"one", b"x" * 300] and refused == ["message of 11 bytes announced, more than 10"]
