@@ -20,10 +20,9 @@ REACH_OUT_INTERVAL_S = 60.0
 """Between two dials of lost peers by a node with neighbours enough: the halves of a cut network meet again."""
 REACH_OUT_URGENT_S = 5.0
 """The same while a cut is suspected. Of a network's half each node does it, so the first bridge stands at once."""
-ROTATE_SWAPS = 8
-"""Swaps between two strangers: eight neighbours have had a turn each. A handshake is a thousandth of their bytes."""
-
-
+ROTATE_SWAPS = 32
+"""Swaps between two strangers: eight neighbours have had four turns each. Every 8 swaps mixed no better in simulation,
+and young links are pinged more often: a third more messages."""
 BOOTSTRAP_AWAY_MIN_S = 600.0
 BOOTSTRAP_AWAY_MAX_S = 21_600.0
 """A node content with its neighbours that lost its bootstrap peer, or its place there, comes back after ten minutes,
