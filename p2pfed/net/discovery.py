@@ -5,7 +5,7 @@ is a sentence to read, never an exception.
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -171,9 +171,14 @@ class MdnsDiscovery:
             return
         if len(self._known) >= KNOWN_MAX:
             self._known.clear()
-        self._known[record.name] = {**before, link: heard}
-        addresses = (address for each in self._known[record.name].values() for address in each.addresses)
-        self._found(heard.peer, tuple(dict.fromkeys(addresses))[:ADDRESSES_MAX], heard.instance)
+        self._known[record.name] = after = {**before, link: heard}
+        if _addresses(before) != _addresses(after):
+            self._found(heard.peer, _addresses(after), heard.instance)
+
+
+def _addresses(heard: Mapping[MdnsLink, Announcement]) -> tuple[str, ...]:
+    """Of one record, by all links it was heard on."""
+    return tuple(dict.fromkeys(address for each in heard.values() for address in each.addresses))[:ADDRESSES_MAX]
 
 
 def _is_loopback(address: str) -> bool:

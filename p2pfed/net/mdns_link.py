@@ -5,6 +5,7 @@ sent to the group and read from it, never answered to one host alone. What arriv
 to the kernel to drop: a flood costs this node its LAN discovery, not its processor.
 """
 
+import errno
 import logging
 import random
 import socket
@@ -37,10 +38,12 @@ ANSWER_DELAY_S = (0.02, 0.12)
 """Drawn anew for each answer, so that not all devices answer at the same instant."""
 ANSWER_INTERVAL_S = 1.0
 """A record is not sent again within it, however often it is asked for."""
-REOPEN_S = 10.0
+REOPEN_S = 5.0
 """After a socket could not be opened or broke: the network may be coming up."""
 OWN_HEARD_S = 4.0
 """One's own packets come back within microseconds; after this, and three of them, they do not."""
+
+INSTEAD = "until then, give nodes --bootstrap MULTIADDR"
 
 _MULTICAST_ALL = {4: (socket.IPPROTO_IP, 49), 6: (getattr(socket, "IPPROTO_IPV6", 41), 29)}
 """Linux: set to 0, a socket hears only the interface it joined the group on. Python has no names for these."""
@@ -86,40 +89,40 @@ class MdnsLink:
         self._socket: trio.socket.SocketType | None = None
         self._asked = trio.Event()
         self._sent_at = -ANSWER_INTERVAL_S
+        self._send_error: OSError | None = None
 
     def __str__(self) -> str:
         return f"{self.report.interface} (IPv{self.report.version})"
 
     async def run(self) -> None:
         """Until cancelled. Never raises: what does not work is told to `on_problem`, and tried again."""
+        failed_before = False
         while True:
             try:
                 with self._opened() as self._socket:
+                    failed_before = False
                     async with trio.open_nursery() as nursery:
                         nursery.start_soon(self._listen)
                         nursery.start_soon(self._speak)
                         nursery.start_soon(self._answer)
                         nursery.start_soon(self._expect_own)
-            except OSError as error:
-                self._fail(f"mDNS is off on {self}: {error.strerror or error}")
-            except BaseExceptionGroup as group:
-                lost, others = group.split(OSError)
-                if others is not None:
-                    raise
-                self._fail(f"mDNS broke on {self}: {lost}")
+            except* OSError as group:
+                if failed_before:  # once alone, it was an interface that had just gone
+                    self._fail(f"mDNS is off on {self}: {_words(group)}; tried again every {REOPEN_S:g} s")
+                failed_before = True
             finally:
                 self._socket = None
             await trio.sleep(REOPEN_S)
 
     async def say(self, packet: bytes) -> None:
-        """To the group. What cannot be sent is told once."""
+        """To the group. Why it could not be sent is told later: an address may need a second until it can be used."""
         if self._socket is None:
             return
         try:
             await self._socket.sendto(packet, self._group)
             self.report.sent += 1
         except OSError as error:
-            self._fail(f"mDNS cannot send on {self}: {error.strerror or error}")
+            self._send_error = error
 
     @property
     def _group(self) -> tuple[str, int] | tuple[str, int, int, int]:
@@ -156,12 +159,16 @@ class MdnsLink:
 
     async def _expect_own(self) -> None:
         await trio.sleep(OWN_HEARD_S)
-        if self.report.sent and not self.report.heard_own:
-            group = GROUPS[self.report.version]
-            self._fail(
-                f"mDNS on {self}: what is sent to {group} does not come back, so a firewall drops UDP port {PORT}: "
-                "allow it in and out, or give nodes --bootstrap MULTIADDR"
-            )
+        if self.report.heard_own:
+            return
+        if not self.report.sent and self._send_error is not None and self._send_error.errno != errno.EPERM:
+            self._fail(f"mDNS on {self}: nothing can be sent: {_words(self._send_error)}; {INSTEAD}")
+            return
+        what = "does not come back" if self.report.sent else "is refused"
+        self._fail(
+            f"mDNS on {self}: what is sent to {GROUPS[self.report.version]} {what}, so a firewall blocks UDP port "
+            f"{PORT}: allow it in and out; {INSTEAD}"
+        )
 
     async def _listen(self) -> None:
         assert self._socket is not None
@@ -227,6 +234,12 @@ class MdnsLink:
         except OSError:
             channel.close()
             raise
+
+
+def _words(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
 
 
 def _join_ip4(channel: socket.socket, index: int, host: str) -> None:
