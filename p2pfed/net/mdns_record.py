@@ -37,8 +37,8 @@ NAME_BYTES = 16
 """Of chance in a record's name: 32 characters, as the specification asks for at least."""
 TTL_S = 120
 """How long others keep a record that they hear no goodbye of."""
-TXT_BYTES_MAX = 520
-"""Five addresses. The text goes twice into a packet (`response`): the whole stays below 1,232 bytes, no fragment."""
+TXT_BYTES_MAX = 960
+"""Nine addresses; the whole packet stays below 1,232 bytes, which no link breaks into fragments."""
 TXT_STRINGS_MAX = 32
 """Of a stranger's record; the rest is not looked at."""
 TXT_STRING_BYTES_MAX = 200
@@ -160,17 +160,12 @@ def query(known: Sequence[str]) -> bytes:
 
 
 def response(name: str, own: Announcement, hosts: Sequence[str], ttl_s: int = TTL_S) -> bytes:
-    """Announcement and answer in one; with `ttl_s` 0 the goodbye. `hosts`: IP addresses, for those who read SRV.
-
-    The TXT record stands among the answers, where js-libp2p looks, and among the additional records, where the
-    specification puts it and rust-libp2p looks.
-    """
+    """Announcement and answer in one; with `ttl_s` 0 the goodbye. `hosts`: IP addresses, for those who read SRV."""
     message = _response()
     host = f"{name.partition('.')[0]}.local."
     text = Text(CLASS_UNIQUE, TXT, to_txt(own))
     port = parse_address(own.addresses[0]).port if own.addresses else 0
     _add(message.answer, SERVICE, ttl_s, _pointer(name))
-    _add(message.answer, name, ttl_s, text)
     _add(message.additional, name, ttl_s, text)
     service = Service(CLASS_UNIQUE, SRV, 0, 0, port, dns.name.from_text(host))  # type: ignore[no-untyped-call]
     _add(message.additional, name, ttl_s, service)

@@ -1,6 +1,7 @@
 """mDNS among the processes of one machine: on loopback, and what `follow` makes of interfaces."""
 
 import ipaddress
+import time
 from collections.abc import Callable
 
 import pytest
@@ -13,7 +14,7 @@ from p2pfed.net.discovery import MdnsDiscovery, Own, Sighting
 from p2pfed.net.identity import Identity
 from p2pfed.net.interfaces import Interface
 from p2pfed.net.mdns_link import LinkReport, MdnsLink
-from p2pfed.net.mdns_record import Announcement, parse, response
+from p2pfed.net.mdns_record import SERVICE, Announcement, parse, response
 
 PEERS = tuple(Identity(bytes([number]) * 32).peer_id for number in range(1, 5))
 LO = Interface("lo", ipaddress.ip_address("127.0.0.1"))
@@ -127,3 +128,41 @@ def test_an_interface_that_is_not_there_gets_a_sentence(monkeypatch: pytest.Monk
     monkeypatch.setattr(Interface, "loopback", property(lambda self: False))
     trio.run(main)
     assert len(sentences) == 1 and "gone0 (IPv4)" in sentences[0]
+
+
+@loopback
+def test_py_libp2p_reads_our_record() -> None:
+    """Its listener, which is zeroconf's, and so knows nothing of our code; and we see that it is another program."""
+    from libp2p.discovery.events.peerDiscovery import peerDiscovery
+    from libp2p.discovery.mdns.broadcaster import PeerBroadcaster
+    from libp2p.discovery.mdns.listener import PeerListener
+    from libp2p.peer.peerstore import PeerStore
+    from zeroconf import Zeroconf
+
+    seen: list[tuple[str, list[str]]] = []
+    peerDiscovery.register_peer_discovered_handler(
+        lambda info: seen.append((str(info.peer_id), [str(address) for address in info.addrs]))
+    )
+    sightings: list[Sighting] = []
+
+    def py_libp2p(done: Callable[[], bool]) -> None:
+        zeroconf = Zeroconf(interfaces=["127.0.0.1"])
+        try:
+            listener = PeerListener(PeerStore(), zeroconf, SERVICE, f"theirs.{SERVICE}")
+            PeerBroadcaster(zeroconf, SERVICE, f"theirs.{SERVICE}", str(PEERS[3]), 4009).register()
+            deadline = time.monotonic() + 10
+            while not done() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            listener.stop()
+        finally:
+            zeroconf.close()
+
+    async def main() -> None:
+        mdns = MdnsDiscovery(own(0), ignore, ignore, sightings.append)
+        async with mdns.running():
+            mdns.follow([LO])
+            await trio.to_thread.run_sync(py_libp2p, lambda: bool(seen and sightings))
+
+    trio.run(main)
+    assert (str(PEERS[0]), ["/ip4/127.0.0.1/tcp/4000"]) in seen
+    assert sightings[0].announcement.peer == PEERS[3] and not sightings[0].announcement.network_id
