@@ -7,6 +7,7 @@ to the kernel to drop: a flood costs this node its LAN discovery, not its proces
 
 import errno
 import logging
+import os
 import random
 import socket
 import struct
@@ -61,13 +62,18 @@ class LinkReport:
     heard: int = 0
     """Packets of others that were about our service."""
     problem: str | None = None
-    """Why nothing can be sent, or that nothing comes back."""
+    """A sentence for people, once it is certain."""
+    send_problem: str | None = None
+    """Why the last packet could not be sent."""
     names: dict[str, None] = field(default_factory=dict)
     """Records of others, for the next question's known answers."""
 
 
 class MdnsLink:
-    """One interface and IP version. `record` None: listen and ask, announce nothing."""
+    """One interface and IP version. `record` None: listen and ask, announce nothing.
+
+    Without a record it is the question that must come back: `own_name` among its known answers tells whose it is.
+    """
 
     def __init__(
         self,
@@ -89,7 +95,6 @@ class MdnsLink:
         self._socket: trio.socket.SocketType | None = None
         self._asked = trio.Event()
         self._sent_at = -ANSWER_INTERVAL_S
-        self._send_error: OSError | None = None
 
     def __str__(self) -> str:
         return f"{self.report.interface} (IPv{self.report.version})"
@@ -121,8 +126,9 @@ class MdnsLink:
         try:
             await self._socket.sendto(packet, self._group)
             self.report.sent += 1
+            self.report.send_problem = None
         except OSError as error:
-            self._send_error = error
+            self.report.send_problem = _words(error)
 
     @property
     def _group(self) -> tuple[str, int] | tuple[str, int, int, int]:
@@ -137,12 +143,16 @@ class MdnsLink:
             await trio.sleep_until(started + at)
             if self._record is not None:
                 await self._say_record(self._record)
-            await self.say(query(tuple(self.report.names)))
+            await self._ask()
         interval_s = ASK_INTERVAL_FIRST_S
         while True:
             await trio.sleep(interval_s)
-            await self.say(query(tuple(self.report.names)))
+            await self._ask()
             interval_s = min(2 * interval_s, ASK_INTERVAL_MAX_S)
+
+    async def _ask(self) -> None:
+        marker = (self._own_name,) if self._record is None else ()
+        await self.say(query((*marker, *self.report.names)))
 
     async def _answer(self) -> None:
         """However many ask meanwhile, it is one answer."""
@@ -161,8 +171,9 @@ class MdnsLink:
         await trio.sleep(OWN_HEARD_S)
         if self.report.heard_own:
             return
-        if not self.report.sent and self._send_error is not None and self._send_error.errno != errno.EPERM:
-            self._fail(f"mDNS on {self}: nothing can be sent: {_words(self._send_error)}; {INSTEAD}")
+        refused = os.strerror(errno.EPERM)  # by a firewall, most often
+        if not self.report.sent and self.report.send_problem not in (None, refused):
+            self._fail(f"mDNS on {self}: nothing can be sent: {self.report.send_problem}; {INSTEAD}")
             return
         what = "does not come back" if self.report.sent else "is refused"
         self._fail(
@@ -198,6 +209,8 @@ class MdnsLink:
         self._on_packet(self, packet)
 
     async def _note_question(self, packet: Packet) -> None:
+        if self._own_name in packet.known and self._record is None:
+            self._note_own()
         host = f"{self._own_name.partition('.')[0]}.local."
         if {self._own_name, host} & packet.asked or (SERVICE in packet.asked and self._own_name not in packet.known):
             self._asked.set()

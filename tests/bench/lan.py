@@ -1,4 +1,4 @@
-"""How long two hosts on one LAN segment take to know each other: namespaces on a bridge, a node with a toy learner each.
+"""How long two hosts on one LAN take to know each other: namespaces on a bridge, a node with a toy learner each.
 
 From the start of the second node's process (Python's start and imports with it), and from when it listens, until both
 have found each other by mDNS. `python -m tests.bench.lan [runs]` prints one JSON line; the aim: within 3 s, always.

@@ -81,15 +81,30 @@ class Lan:
     def prefix(self, host: int) -> list[str]:
         return ["ip", "netns", "exec", self.name(host)]
 
-    def child(self, host: int, folder: Path, net: NetworkConfig | None = None, **config: Any) -> "Child":
-        """A node with a toy learner (`lan_child`); `config` as in node.toml."""
-        return Child(self.prefix(host), folder, net or network(), config)
+    def child(
+        self, host: int, folder: Path, net: NetworkConfig | None = None, off_s: float = 0.0, **config: Any
+    ) -> "Child":
+        """A node with a toy learner (`lan_child`); `config` as in node.toml, `off_s` what its clock is ahead."""
+        return Child(self.prefix(host), folder, net or network(), config, off_s)
+
+    def doctor(self, host: int, folder: Path, net: NetworkConfig | None = None, **config: Any) -> list[dict[str, Any]]:
+        """What `p2pfed doctor --network` finds of the network, in that folder's home, and how long it took."""
+        config = {"home": str(folder / "home"), **config}
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / "doctor.toml"
+        file.write_text(dump_network(net or network()))
+        command = [*self.prefix(host), sys.executable, "-m", "tests.net.doctor_child", str(file), json.dumps(config)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=CHILD_S)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 class Child:
     """A process of `tests.net.lan_child` and the lines it has printed."""
 
-    def __init__(self, prefix: list[str], folder: Path, net: NetworkConfig, config: dict[str, Any]) -> None:
+    def __init__(
+        self, prefix: list[str], folder: Path, net: NetworkConfig, config: dict[str, Any], off_s: float
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.file = folder / "network.toml"
         self.file.write_text(dump_network(net))
@@ -99,7 +114,7 @@ class Child:
         self.lines: list[dict[str, Any]] = []
         self._unread = b""
         self.process = subprocess.Popen(
-            [*prefix, sys.executable, "-m", "tests.net.lan_child", str(self.file), json.dumps(config)],
+            [*prefix, sys.executable, "-m", "tests.net.lan_child", str(self.file), json.dumps(config), str(off_s)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},

@@ -52,5 +52,8 @@ async def main(network: Path, config: NodeConfig) -> None:
 
 
 if __name__ == "__main__":
+    off_s = float(sys.argv[3])
+    now = time.time
+    time.time = lambda: now() + off_s
     given = {key: tuple(value) if isinstance(value, list) else value for key, value in json.loads(sys.argv[2]).items()}
     trio.run(main, Path(sys.argv[1]), replace(NodeConfig(), steps_max=1, **given))
