@@ -29,7 +29,7 @@ from p2pfed.errors import P2pfedError
 from p2pfed.journal import Journal
 from p2pfed.net.address import parse_address, parse_bootstrap
 from p2pfed.net.driver import Driver
-from p2pfed.net.interfaces import interface_changes
+from p2pfed.net.interfaces import interface_changes, missing_interfaces
 from p2pfed.ports import Encoding, Mixer, PeerId, Transport
 from p2pfed.store import Home
 
@@ -287,6 +287,8 @@ class Runtime:
     async def _follow_interfaces(self) -> None:
         """Tell others, and the LAN, the addresses there are now; look for peers on the LAN."""
         async with AsyncExitStack() as stack:
+            if missing := missing_interfaces(self.config.interfaces):
+                self.notices.add(missing)
             mdns = self._mdns() if self.config.mdns else None
             if mdns is not None:
                 await stack.enter_async_context(mdns.running())

@@ -7,7 +7,7 @@ import trio
 
 from p2pfed.doctor.finding import Finding, ok, warn
 from p2pfed.net.discovery import MdnsDiscovery, Own, Sighting
-from p2pfed.net.interfaces import usable_interfaces
+from p2pfed.net.interfaces import missing_interfaces, usable_interfaces
 from p2pfed.net.mdns_link import GROUPS, PORT, LinkReport
 from p2pfed.ports import PeerId
 
@@ -28,6 +28,8 @@ class Heard:
 
 def check_multicast(interfaces: Sequence[str] = ()) -> Iterator[Finding]:
     """Without a network: only whether packets get out and in."""
+    if missing := missing_interfaces(interfaces):
+        yield warn("interfaces", missing, "correct interfaces in node.toml")
     yield from multicast_findings(trio.run(listen, interfaces, HEARD_S))
 
 

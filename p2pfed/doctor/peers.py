@@ -14,6 +14,7 @@ from p2pfed.doctor.multicast import multicast_findings
 from p2pfed.doctor.reach import probes
 from p2pfed.doctor.survey import Survey, survey
 from p2pfed.errors import ConfigError, ExitCode
+from p2pfed.net.interfaces import missing_interfaces
 from p2pfed.ports import PeerId
 
 SKEW_MAX_S = 60.0
@@ -28,6 +29,8 @@ def check_network(network: NetworkConfig, config: NodeConfig, home: Path) -> Ite
     except ConfigError as error:
         yield fail("bootstrap", str(error), "correct it in network.toml or node.toml", error.exit_code)
         return
+    if missing := missing_interfaces(config.interfaces):
+        yield warn("interfaces", missing, "correct interfaces in node.toml")
     if found.heard is not None:
         yield from multicast_findings(found.heard)
     else:

@@ -109,12 +109,12 @@ class MdnsDiscovery:
     def _wanted(self, interfaces: Sequence[Interface]) -> dict[tuple[str, int], str]:
         """Own address by link: of each interface that others can hear, loopback only where there is no other."""
         here_only = bool(self._own.listening) and all(_is_loopback(str(each)) for each in self._own.listening)
-        outside = [each for each in interfaces if not each.loopback and not here_only]
+        outside = [each for each in interfaces if each.multicast and not each.loopback and not here_only]
         if not outside and not here_only and not self._told_off:
             self._told_off = True
             self._problem(
-                "mDNS is off: no network interface is up; plug this device in, or name its interface in node.toml "
-                'as interfaces = ["eth0"]'
+                "mDNS is off: no network interface is up that can multicast; plug this device in, or name its "
+                'interface in node.toml as interfaces = ["eth0"]'
             )
         wanted: dict[tuple[str, int], str] = {}
         for each in outside or [each for each in interfaces if each.loopback and each.address.version == 4]:

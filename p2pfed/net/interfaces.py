@@ -32,6 +32,8 @@ class Interface:
     name: str
     address: ipaddress.IPv4Address | ipaddress.IPv6Address
     """Without a zone: `name` says it."""
+    multicast: bool = True
+    """False: a tunnel to somebody, which has no neighbours to announce to."""
 
     @property
     def loopback(self) -> bool:
@@ -49,13 +51,26 @@ def usable_interfaces(wanted: Sequence[str] = ()) -> tuple[Interface, ...]:
     for name, entries in sorted(psutil.net_if_addrs().items()):
         if name not in status or not status[name].isup:
             continue
+        multicast = "multicast" in status[name].flags
         for entry in entries:
             if entry.family in (socket.AF_INET, socket.AF_INET6):
                 address = ipaddress.ip_address(entry.address.partition("%")[0])
                 asked_for = name in wanted if wanted else not name.startswith(BRIDGE_PREFIXES)
                 if not address.is_unspecified and (asked_for or address.is_loopback):
-                    found.append(Interface(name, address))
+                    found.append(Interface(name, address, multicast))
     return tuple(found)
+
+
+def missing_interfaces(wanted: Sequence[str]) -> str | None:
+    """A sentence about names this device has no interface for; None where it has them all."""
+    there = psutil.net_if_addrs()
+    missing = [name for name in wanted if name not in there]
+    if not missing:
+        return None
+    return (
+        f"node.toml names the interfaces {', '.join(missing)}, which this device does not have now; it has "
+        f"{', '.join(sorted(there))}"
+    )
 
 
 async def interface_changes(wanted: Sequence[str] = ()) -> AsyncIterator[tuple[Interface, ...]]:

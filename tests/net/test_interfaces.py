@@ -18,6 +18,7 @@ from p2pfed.net.interfaces import (
     addresses_on_link,
     interface_changes,
     listen_plan,
+    missing_interfaces,
     own_addresses,
     usable_interfaces,
 )
@@ -38,7 +39,8 @@ def machine(monkeypatch: pytest.MonkeyPatch, **names: tuple[str, ...]) -> None:
 
     found = {name.replace("_", "-"): [entry(each) for each in addresses] for name, addresses in names.items()}
     monkeypatch.setattr(psutil, "net_if_addrs", lambda: found)
-    monkeypatch.setattr(psutil, "net_if_stats", lambda: {name: SimpleNamespace(isup=name != "eth9") for name in found})
+    stats = {name: SimpleNamespace(isup=name != "eth9", flags="up,multicast") for name in found}
+    monkeypatch.setattr(psutil, "net_if_stats", lambda: stats)
 
 
 def test_container_bridges_are_left_out_unless_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,6 +57,12 @@ def test_container_bridges_are_left_out_unless_named(monkeypatch: pytest.MonkeyP
     assert {each.name for each in usable_interfaces()} == {"lo", "eth0", "br0"}
     assert {each.name for each in usable_interfaces(["docker0"])} == {"lo", "docker0"}
     assert str(next(each.address for each in usable_interfaces() if each.link_local)) == "fe80::1", "without its zone"
+
+
+def test_an_interface_that_is_not_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, lo=("127.0.0.1",), eth0=("192.0.2.5",))
+    assert missing_interfaces(["eth0"]) is None
+    assert "eht0, which this device does not have now; it has eth0, lo" in str(missing_interfaces(["eht0", "eth0"]))
 
 
 def test_what_is_told_far_and_near() -> None:
