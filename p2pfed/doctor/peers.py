@@ -61,7 +61,7 @@ def lan_findings(found: Survey, network: NetworkConfig) -> Iterator[Finding]:
         yield ok("LAN", f'no other peer of network "{network.name}" ({network.network_id}) was heard')
     others = {each.announcement.peer for each in found.heard.sightings if not each.announcement.network_id}
     if others:
-        yield ok("LAN", f"{len(others)} other libp2p programs were heard, which have nothing to do with p2pfed")
+        yield ok("LAN", f"{_many(len(others), 'other libp2p program')} heard, nothing to do with p2pfed")
 
 
 def seed_findings(found: Survey) -> Iterator[Finding]:
@@ -141,7 +141,7 @@ def clock_findings(answers: list[Answer]) -> Iterator[Finding]:
         yield warn("clock skew", f"{words} this device's", remedy_there)
     if not off:
         most_s = max(abs(each.skew_s) for each in answers)
-        yield ok("clock skew", f"{most_s:.1f} s at most, against {len(answers)} peers")
+        yield ok("clock skew", f"{most_s:.1f} s at most, against {_many(len(answers), 'peer')}")
 
 
 def _peer(subject: str, answer: Answer, found: Survey, means: str) -> Iterator[Finding]:
@@ -171,6 +171,10 @@ def _where(found: Survey) -> dict[PeerId, list[str]]:
         peer: [f"{name} ({', '.join(f'IPv{each}' for each in sorted(versions))})" for name, versions in links.items()]
         for peer, links in places.items()
     }
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" + ("" if count == 1 else "s")
 
 
 def _loudly(whose: str, ahead_s: float) -> str:

@@ -88,12 +88,17 @@ async def survey(network: NetworkConfig, config: NodeConfig, home: Path, probes:
 
 
 async def _ask_all(transport: Libp2pTransport, found: Survey, targets: Iterable[Target], into: list[Answer]) -> None:
+    """All at once; the answers in the order of the targets."""
+    asked = list(targets)[:TARGETS_MAX]
+    answers: dict[Target, Answer] = {}
+
     async def ask_one(target: Target) -> None:
-        into.append(await say_hello(transport, found.hello, target))
+        answers[target] = await say_hello(transport, found.hello, target)
 
     async with trio.open_nursery() as nursery:
-        for target in list(targets)[:TARGETS_MAX]:
+        for target in asked:
             nursery.start_soon(ask_one, target)
+    into.extend(answers[target] for target in asked)
 
 
 async def _run_probe(probe: Probe, context: Context, into: list[Finding]) -> None:

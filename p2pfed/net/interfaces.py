@@ -7,6 +7,7 @@ import ipaddress
 import socket
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 import trio
@@ -84,16 +85,23 @@ async def interface_changes(wanted: Sequence[str] = ()) -> AsyncIterator[tuple[I
         await trio.sleep(POLL_S)
 
 
+def host_and_port(name: tuple[Any, ...]) -> tuple[str, int]:
+    """Of what getpeername says: a link-local address with its zone, without which it cannot be dialled again."""
+    host, port = str(name[0]), int(name[1])
+    if len(name) == 4 and name[3] and "%" not in host:
+        host = f"{host}%{socket.if_indextoname(name[3])}"
+    return host, port
+
+
 def own_addresses(listening: Sequence[Address], interfaces: Sequence[Interface]) -> tuple[str, ...]:
     """What 0.0.0.0 and :: stand for, for others anywhere; loopback only where there is nothing else.
 
-    IPv6 link-local addresses mean nothing away from their link: `addresses_on_link` has them.
+    IPv6 link-local addresses mean nothing away from their link: `addresses_on_link` has them, and a device that has no
+    others tells none.
     """
     outside = [each for each in interfaces if not each.loopback]
-    return (
-        _concrete(listening, [each for each in outside if not each.link_local])
-        or _concrete(listening, [each for each in outside if each.address.version == 4])
-        or _concrete(listening, [each for each in interfaces if each.loopback])
+    return _concrete(listening, [each for each in outside if not each.link_local]) or _concrete(
+        listening, [each for each in outside if each.address.version == 4] if outside else interfaces
     )
 
 

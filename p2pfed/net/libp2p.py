@@ -40,7 +40,7 @@ from multiaddr import Multiaddr
 from p2pfed.errors import ConfigError, ExitCode, LocalError, P2pfedError, TransportError
 from p2pfed.net.address import Address, parse_address
 from p2pfed.net.identity import Identity
-from p2pfed.net.interfaces import listen_plan, own_addresses, usable_interfaces
+from p2pfed.net.interfaces import host_and_port, listen_plan, own_addresses, usable_interfaces
 from p2pfed.net.libp2p_link import Libp2pLink, as_transport_errors, reset
 from p2pfed.net.raw_stream import RawStream
 from p2pfed.ports import Link, PeerId
@@ -320,7 +320,7 @@ def _listen_address(text: str) -> Address:
 
 def _address_of(tcp: trio.SocketStream | None) -> str:
     try:
-        host, port = tcp.socket.getpeername()[:2] if tcp is not None else ("", 0)
+        host, port = host_and_port(tcp.socket.getpeername()) if tcp is not None else ("", 0)
     except OSError:  # gone already
         return ""
     return str(Address("ip6" if ":" in host else "ip4", host, port))

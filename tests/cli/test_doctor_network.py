@@ -105,7 +105,7 @@ def test_lan_peers_and_the_field_that_differs() -> None:
     other = warned([each for each in findings if each.level is not Level.OK])
     assert 'gossip.encoding is "int8" there and "int4" here' in other and "network.toml" in other
     fine = " ".join(each.message for each in findings if each.level is Level.OK)
-    assert "node-1" in fine and "eth0 (IPv4)" in fine and "1 other libp2p programs" in fine
+    assert "node-1" in fine and "eth0 (IPv4)" in fine and "1 other libp2p program heard" in fine
 
 
 def test_seeds_and_remembered_peers_that_are_silent() -> None:
