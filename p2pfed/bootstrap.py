@@ -37,7 +37,7 @@ async def run_bootstrap(
         identity = load_or_create_identity(home.path / "identity.key")
         config = dataclasses.replace(config, home=str(home.path))
         settings = PeerSettings(membership=MembershipSettings(neighbours_target=0, links_max=LINKS_MAX))
-        transport = Libp2pTransport(identity, config.listen)
+        transport = Libp2pTransport(identity, config.listen, interfaces=config.interfaces)
         runtime = Runtime(Role.BOOTSTRAP, network, config, settings, home, transport, None, log)
         on_runtime(runtime)
         await runtime.run(on_ready=on_ready)

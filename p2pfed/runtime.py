@@ -11,9 +11,10 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -26,10 +27,14 @@ from p2pfed.core.peer import PeerSettings, PeerState
 from p2pfed.core.view import PeerEntry
 from p2pfed.errors import P2pfedError
 from p2pfed.journal import Journal
-from p2pfed.net.address import parse_bootstrap
+from p2pfed.net.address import parse_address, parse_bootstrap
 from p2pfed.net.driver import Driver
+from p2pfed.net.interfaces import interface_changes, missing_interfaces
 from p2pfed.ports import Encoding, Mixer, PeerId, Transport
 from p2pfed.store import Home
+
+if TYPE_CHECKING:
+    from p2pfed.net.discovery import MdnsDiscovery
 
 JOURNAL_NAME = "events.jsonl"
 NOTICES_MAX = 8
@@ -149,8 +154,7 @@ class Runtime:
                     socket_path(self.home.path, os.environ),
                     self._commands(),
                 )
-                if self.config.mdns:
-                    nursery.start_soon(self._browse)
+                nursery.start_soon(self._follow_interfaces)
                 nursery.start_soon(self._pass_on_stop)
                 if self.role is Role.NODE:
                     nursery.start_soon(self._tell_figures)
@@ -297,18 +301,30 @@ class Runtime:
             if figures := self._figures():
                 self._on_report(Report("network", {**figures}))
 
-    async def _browse(self) -> None:
-        from p2pfed.net.discovery import Announcement, MdnsDiscovery  # zeroconf, only where it is used
+    async def _follow_interfaces(self) -> None:
+        """Tell others, and the LAN, the addresses there are now; look for peers on the LAN."""
+        async with AsyncExitStack() as stack:
+            if missing := missing_interfaces(self.config.interfaces):
+                self.notices.add(missing)
+            mdns = self._mdns() if self.config.mdns else None
+            if mdns is not None:
+                await stack.enter_async_context(mdns.running())
+            async for interfaces in interface_changes(self.config.interfaces):
+                if self.transport.refresh_addresses():
+                    self._log("addresses-changed", {"listening": " ".join(self.own_addresses())})
+                if mdns is not None:
+                    mdns.follow(interfaces)
 
-        addresses = tuple(self.transport.addresses())
-        announcement = Announcement(self.transport.peer, self.network.network_id, self.hello.instance, addresses)
-        only_here = all(address.startswith("/ip4/127.") for address in addresses)
-        mdns = MdnsDiscovery(announcement, self._on_mdns, loopback=only_here)
-        async with mdns.running():
-            for warning in mdns.warnings:
-                self.notices.add(warning)
-                self._log("mdns", {"warning": warning})
-            await trio.sleep_forever()
+    def _mdns(self) -> "MdnsDiscovery":
+        from p2pfed.net.discovery import MdnsDiscovery, Own  # only where it is used
+
+        listening = tuple(parse_address(each) for each in self.transport.listening())
+        own = Own(self.transport.peer, self.network.network_id, self.hello.instance, listening)
+        return MdnsDiscovery(own, self._on_mdns, self._on_mdns_problem)
+
+    def _on_mdns_problem(self, sentence: str) -> None:
+        self.notices.add(sentence)
+        self._log("mdns", {"warning": sentence})
 
     def _on_mdns(self, peer: PeerId, addresses: tuple[str, ...], instance: int) -> None:
         self.driver.tell_nowait(PeerFound(peer, addresses, FoundBy.MDNS, instance))

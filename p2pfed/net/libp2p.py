@@ -40,7 +40,7 @@ from multiaddr import Multiaddr
 from p2pfed.errors import ConfigError, ExitCode, LocalError, P2pfedError, TransportError
 from p2pfed.net.address import Address, parse_address
 from p2pfed.net.identity import Identity
-from p2pfed.net.interfaces import concrete_hosts, probe_port
+from p2pfed.net.interfaces import host_and_port, listen_plan, own_addresses, usable_interfaces
 from p2pfed.net.libp2p_link import Libp2pLink, as_transport_errors, reset
 from p2pfed.net.raw_stream import RawStream
 from p2pfed.ports import Link, PeerId
@@ -91,14 +91,20 @@ class Libp2pTransport:
         identity: Identity,
         listen: Sequence[str] = ("/ip4/0.0.0.0/tcp/0",),
         allowed: Callable[[PeerId], bool] = lambda peer: True,
+        interfaces: Sequence[str] = (),
     ) -> None:
-        """Raises ConfigError for a listen address, LocalError for another libp2p."""
+        """`interfaces`: the ones whose addresses are told; none: all usable ones.
+
+        Raises ConfigError for a listen address, LocalError for another libp2p.
+        """
         hardening.apply()
+        self._interfaces = tuple(interfaces)
         self._listen = tuple(_listen_address(text) for text in listen)
         self._host = _make_host(identity, allowed)
         self._swarm = cast(Swarm, self._host.get_network())
         self._peer = PeerId(str(self._host.get_id()))
         self._nursery: trio.Nursery | None = None
+        self._listening: tuple[Address, ...] = ()
         self._addresses: tuple[str, ...] = ()
         self._dialling: dict[PeerId, trio.Event] = {}
 
@@ -108,6 +114,14 @@ class Libp2pTransport:
 
     def addresses(self) -> Sequence[str]:
         return self._addresses
+
+    def listening(self) -> Sequence[str]:
+        return [str(each) for each in self._listening]
+
+    def refresh_addresses(self) -> bool:
+        """Find out anew which addresses to tell, after the interfaces changed. True where they are others now."""
+        before, self._addresses = self._addresses, own_addresses(self._listening, usable_interfaces(self._interfaces))
+        return before != self._addresses
 
     def connections(self) -> int:
         """Live connections, for status."""
@@ -142,12 +156,12 @@ class Libp2pTransport:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        for address in self._listen:
-            probe_port(address.host, address.port)
+        plan = listen_plan(self._listen)
         failure: Exception | None = None
-        async with self._host.run([Multiaddr(str(a)) for a in self._listen]), trio.open_nursery() as self._nursery:
+        async with self._host.run([Multiaddr(str(a)) for a in plan]), trio.open_nursery() as self._nursery:
             try:
-                self._addresses = self._find_addresses()
+                self._listening = self._find_listening(plan)
+                self.refresh_addresses()
                 yield
             except Exception as error:  # noqa: BLE001  raised again below: libp2p's nurseries would wrap it in groups
                 failure = error
@@ -155,7 +169,7 @@ class Libp2pTransport:
                 with trio.CancelScope(shield=True):
                     self._nursery.cancel_scope.cancel()
                     self._nursery = None
-                    self._addresses = ()
+                    self._addresses = self._listening = ()
                     await self._close()
         if failure is not None:
             raise failure
@@ -257,16 +271,14 @@ class Libp2pTransport:
         if self._nursery is not None:
             self._nursery.start_soon(function, *arguments)
 
-    def _find_addresses(self) -> tuple[str, ...]:
-        found: dict[str, None] = {}
-        for address in self._listen:
+    def _find_listening(self, plan: Sequence[Address]) -> tuple[Address, ...]:
+        found: dict[Address, None] = {}
+        for address in plan:
             listener = self._swarm.listeners.get(str(address))
             if listener is None:
                 raise LocalError(f"cannot listen on {address}; is the address one of this device's?", ExitCode.PORT)
             for bound in listener.get_addrs():
-                port = parse_address(str(bound)).port
-                for host in concrete_hosts(address.host):
-                    found[str(Address(address.kind, host, port))] = None
+                found[Address(address.kind, address.host, parse_address(str(bound)).port)] = None
         return tuple(found)
 
     async def _close(self) -> None:
@@ -308,7 +320,7 @@ def _listen_address(text: str) -> Address:
 
 def _address_of(tcp: trio.SocketStream | None) -> str:
     try:
-        host, port = tcp.socket.getpeername()[:2] if tcp is not None else ("", 0)
+        host, port = host_and_port(tcp.socket.getpeername()) if tcp is not None else ("", 0)
     except OSError:  # gone already
         return ""
     return str(Address("ip6" if ":" in host else "ip4", host, port))

@@ -1,8 +1,8 @@
 """Leaves out two parts of libp2p 0.8.1 that p2pfed never runs; import it before anything of libp2p.
 
 `import libp2p` always loads its AutoTLS client (which registers a host name with a public service, and
-brings in requests, httpx and rich) and its mDNS (which blocks the event loop for 1.6 s; `net.discovery`
-speaks to zeroconf itself). A placeholder in sys.modules saves 16 MB of 87 and a third of the import time.
+brings in requests, httpx and rich) and its mDNS (which loads zeroconf and blocks the event loop for 1.6 s;
+`net.discovery` does without). A placeholder in sys.modules saves 16 MB of 87 and a third of the import time.
 Nothing breaks where libp2p was imported before: then it is merely as large as ever.
 """
 
