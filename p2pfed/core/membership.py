@@ -9,13 +9,13 @@ Upkeep happens when something can be due, not every second; `liveness` says when
 
 import math
 import random
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from p2pfed.core.compatibility import difference
+from p2pfed.core.dialling import Dialling
+from p2pfed.core.estimate import Figures
 from p2pfed.core.events import (
     CloseLink,
-    Dial,
     Effect,
     FoundBy,
     LinkId,
@@ -28,7 +28,7 @@ from p2pfed.core.events import (
     Timer,
     TimerKind,
 )
-from p2pfed.core.liveness import SILENCE_MAX_S, check_at
+from p2pfed.core.liveness import Look, answered, look_at, ping
 from p2pfed.core.messages import (
     PEERS_TOLD_MAX,
     Goodbye,
@@ -41,21 +41,26 @@ from p2pfed.core.messages import (
     Pong,
     Role,
 )
-from p2pfed.core.view import PeerEntry, View
+from p2pfed.core.partition import PartitionWatch, Suspicion
+from p2pfed.core.view import DIAL_BACKOFF_MISSING_MAX_S, PeerEntry, View
 from p2pfed.ports import PeerId
 
 UPKEEP_INTERVAL_MIN_S = 1.0
 UPKEEP_INTERVAL_MAX_S = 30.0
+PEERS_ASK_FIRST_S = 2.0
+"""After its first question a node that wants neighbours asks again so soon: others are just joining as well."""
 PEERS_ASK_INTERVAL_S = 30.0
-DIALS_AT_ONCE = 4
+"""Longest between two questions: each takes twice as long as the one before."""
+SHUFFLE_PEERS = 4
+"""Told and asked with every swap: a thousandth of the bytes of the smallest adapter worth training."""
+RETIRED_FOR_S = 600.0
+"""A neighbour that was exchanged for a stranger is not dialled for so long: it is to meet others, too."""
 CROSSING_S = 5.0
 """Links opened from both ends within this time crossed; a later one means the first is dead for its opener."""
 PROBE_S = 5.0
 """How long a doubted link has to answer a ping."""
 REFUSED_FOR_S = 600.0
 """A peer of another network is not dialled again for ten minutes: somebody may be upgrading it."""
-REACH_OUT_INTERVAL_S = 60.0
-"""Between two dials of lost peers by a node with neighbours enough: the halves of a cut network meet again."""
 REMEMBER_INTERVAL_S = 60.0
 """Between two writes of known peers: flash wears."""
 
@@ -87,12 +92,14 @@ class Membership:
         self._settings = settings
         self._rng = rng
         self.view = View(peer, rng)
+        self.watch = PartitionWatch()
+        self._dialling = Dialling(self.view, settings.neighbours_target, settings.links_max, self.watch, rng)
         self._by_link: dict[LinkId, PeerEntry] = {}
         self._rivals: dict[PeerId, Rivals] = {}
         self._asked_peers_at = 0.0
         self._remembered_at = 0.0
         self._remembered: tuple[PeerRecord, ...] = ()
-        self._reached_out_at = 0.0
+        self._ask_after_s = PEERS_ASK_FIRST_S
         self._upkeep_at = math.inf  # timers that fire before are stale
         self.identity_conflict: str | None = None
 
@@ -123,12 +130,12 @@ class Membership:
                 return self._conflict(f"announced at {', '.join(event.addresses) or 'an unknown address'}")
             return []
         entry = self.view.found(event.peer, event.addresses, event.found_by)
-        return self._dial(lambda: [entry], now) if entry is not None else []
+        return self._dialling.dial(lambda: [entry], now) if entry is not None else []
 
     def on_dial_failed(self, peer: PeerId, reason: str, now: float) -> list[Effect]:
         entry = self.view.get(peer)
         if entry is not None:
-            self.view.failed(entry, reason, now)
+            self._dialling.failed(entry, reason, now)
         return self._soon(now)
 
     def on_refused(self, peer: PeerId, why: str, now: float) -> list[Effect]:
@@ -170,24 +177,33 @@ class Membership:
             return []
         self.view.unlink(entry)
         if now - (entry.linked_at or 0.0) < CROSSING_S:
-            self.view.failed(entry, reason, now)  # a link that dies at once is no better than a failed dial
+            self._dialling.failed(entry, reason, now)  # a link that dies at once is no better than a failed dial
         else:
             entry.failures, entry.last_failure = 0, reason
             entry.dial_at = now + self._rng.uniform(0.2, 1.0)
+        self._ask_after_s = PEERS_ASK_FIRST_S
         effects: list[Effect] = [Report("neighbour-lost", {"peer": entry.peer, "reason": reason, "fault": fault})]
         if fault:
             effects += self.on_refused(entry.peer, reason, now)
+        elif self._own.role is Role.NODE is entry.role and now - (entry.linked_at or 0.0) >= CROSSING_S:
+            effects += self._suspect(self.watch.lost(entry.peer, self.view.nodes_linked, now), now)
         waiting = self._rivals.pop(entry.peer, None)
         if waiting is not None:
             effects += self._adopt(entry, waiting.newer, now)
         return effects + self._soon(now)
 
-    def on_heard(self, link: LinkId, now: float) -> list[Effect]:
-        """Any message proves its link alive; on a doubted link it proves a copied identity."""
+    def on_heard(self, link: LinkId, bulk: bool, now: float) -> list[Effect]:
+        """Any message proves its link alive; on a doubted link it proves a copied identity.
+
+        `bulk`: it is part of a transfer, which what comes next may have to wait behind.
+        """
         entry = self._by_link.get(link)
         if entry is None:
             return []
         entry.heard_at = now
+        entry.misses = 0
+        if bulk:
+            entry.bulk_at = now
         return self._copied(entry) if self._rivals else []
 
     def _copied(self, entry: PeerEntry) -> list[Effect]:
@@ -207,14 +223,15 @@ class Membership:
         match message:
             case Ping(nonce=nonce):
                 return [Send(link, Pong(nonce))]
-            case Pong():
+            case Pong(nonce=nonce):
+                answered(self._by_link[link], nonce, now)
                 return []
             case PeersAsk(count=count):
                 told = self.view.tellable(self._by_link[link].peer, min(count, PEERS_TOLD_MAX), now)
                 return [Send(link, PeersTold(told))]
             case PeersTold(peers=peers):
                 entries = [self.view.found(record.peer, record.addresses, FoundBy.PEERS) for record in peers]
-                return self._dial(lambda: [entry for entry in entries if entry is not None], now)
+                return self._dialling.dial(lambda: [entry for entry in entries if entry is not None], now)
             case Goodbye(reason=reason):
                 return self._goodbye(self._by_link[link], link, reason, now)
             case IdentityInUse():
@@ -236,36 +253,40 @@ class Membership:
         self._upkeep_at = -math.inf  # under way: what it does brings nothing forward
         effects: list[Effect] = []
         due = self._check_links(now, effects)
-        wants = self._wants_dials()
-        effects += [*(self._dial(self.view.entries, now) if wants else ()), *self._reach_out(now)]
-        if wants and self._by_link and now - self._asked_peers_at >= PEERS_ASK_INTERVAL_S and self._seeking():
+        wants = self._dialling.wanted
+        if wants:
+            effects += self._dialling.dial(self.view.entries, now)
+        effects += self._dialling.reach_out(now)
+        if wants and self._by_link and now - self._asked_peers_at >= self._ask_after_s and self._dialling.seeking:
             self._asked_peers_at = now
+            self._ask_after_s = min(PEERS_ASK_INTERVAL_S, 2.0 * self._ask_after_s)
             effects.append(Send(self._rng.choice(list(self._by_link)), PeersAsk(PEERS_TOLD_MAX)))
         if now - self._remembered_at >= REMEMBER_INTERVAL_S:
             effects += self._remember(now)
         self._upkeep_at = math.inf
-        return effects + self._upkeep(min(due, self._next_dial()) if wants else due, now)
+        return effects + self._upkeep(min(due, self._next_dial() if wants else self._dialling.next_reach_at(now)), now)
 
     def _check_links(self, now: float, effects: list[Effect]) -> float:
-        """Pings and closes; gives when a link is to be looked at next."""
+        """Pings, suspects and closes; gives when a link is to be looked at next."""
         due = now + self._settings.interval_max_s
         for entry in self.view.linked():
             assert entry.link is not None
-            if now - entry.heard_at > SILENCE_MAX_S:
-                effects.append(CloseLink(entry.link, f"silent for {SILENCE_MAX_S:.0f} s"))
-                effects += self.on_link_down(entry.link, "silent", False, now)
-            elif (at := check_at(entry, now)) > entry.heard_at:
-                due = min(due, at)
-            else:
-                entry.pinged_at = now
-                effects.append(Send(entry.link, Ping(self._rng.getrandbits(32))))
-                due = min(due, entry.heard_at + SILENCE_MAX_S)
+            look, at = look_at(entry, now)
+            if look is Look.LOST:
+                silent_s = now - entry.heard_at
+                effects.append(CloseLink(entry.link, f"silent for {silent_s:.0f} s"))
+                effects += self.on_link_down(entry.link, f"silent for {silent_s:.0f} s", False, now)
+                continue
+            if look is not Look.WAIT:
+                effects += ping(entry, None if look is Look.MISS else self._rng.getrandbits(32), now)
+                at = look_at(entry, now)[1]
+            due = min(due, at)
         return due
 
     def _next_dial(self) -> float:
         """When somebody is to be dialled or asked next, if nothing happens before."""
-        asks_at = self._asked_peers_at + PEERS_ASK_INTERVAL_S if self._by_link else math.inf
-        return min([asks_at, *(entry.dial_at for entry in self.view.entries() if entry.can_dial(math.inf))])
+        asks_at = self._asked_peers_at + self._ask_after_s if self._by_link else math.inf
+        return min(asks_at, self._dialling.next_at())
 
     def _soon(self, now: float) -> list[Effect]:
         """Something may be due before the next upkeep."""
@@ -278,6 +299,45 @@ class Membership:
         self._upkeep_at = at
         return [SetTimer(Timer(TimerKind.MAINTAIN), at)]
 
+    def swapped(self, link: LinkId, swaps: int, now: float) -> list[Effect]:
+        """A swap that this side began is over, its `swaps`-th: some peers are told and asked along with it."""
+        entry = self._by_link.get(link)
+        if entry is None:
+            return []
+        told = self.view.tellable(entry.peer, SHUFFLE_PEERS, now)
+        shuffled: list[Effect] = [Send(link, PeersTold(told))] if told else []
+        return [*shuffled, Send(link, PeersAsk(SHUFFLE_PEERS)), *self._dialling.rotate(swaps, now)]
+
+    def sized(self, figures: Figures | None, now: float) -> list[Effect]:
+        """What the network-wide counters say of a cut."""
+        suspicion, over = self.watch.sized(figures, now)
+        return self._suspect(suspicion, now) + ([_partition_over("the network has its size again")] if over else [])
+
+    def _suspect(self, suspicion: Suspicion | None, now: float) -> list[Effect]:
+        """A new suspicion: what is missing is dialled soon, whatever its back-off was."""
+        if suspicion is None:
+            return []
+        for entry in self.view.met():
+            if entry.link is None and self.watch.missing(entry.peer):
+                entry.dial_at = min(entry.dial_at, now + self._rng.uniform(0.2, DIAL_BACKOFF_MISSING_MAX_S))
+        return [Report("partition-suspected", {"why": suspicion.sentence}), *self._soon(now)]
+
+    def part(self, newest: PeerId, spared: PeerId | None, now: float) -> list[Effect]:
+        """Part with one neighbour where `newest` was dialled in exchange for it. `spared` is in a swap."""
+        entry = self.view.get(newest)
+        leaves = self._dialling.exchanged(entry, spared) if entry is not None else None
+        if leaves is None or leaves.link is None:
+            return []
+        link = leaves.link
+        del self._by_link[link]
+        self.view.unlink(leaves)
+        leaves.dial_at = now + RETIRED_FOR_S
+        return [
+            Send(link, Goodbye("exchanged for another neighbour")),
+            CloseLink(link, "exchanged for another neighbour"),
+            Report("neighbour-exchanged", {"peer": leaves.peer, "by": newest}),
+        ]
+
     def goodbyes(self, reason: str) -> list[Effect]:
         return [*(Send(link, Goodbye(reason)) for link in self._by_link), *self._remember(self._remembered_at)]
 
@@ -288,53 +348,6 @@ class Membership:
             return []
         self._remembered, self._remembered_at = worth, now
         return [Remember(worth)]
-
-    def _seeking(self) -> bool:
-        return self.view.nodes_linked < self._settings.neighbours_target
-
-    def _has_bootstrap(self) -> bool:
-        return any(entry.role is Role.BOOTSTRAP for entry in self.view.linked())
-
-    def _wants_dials(self) -> bool:
-        """Neighbours are wanting, or a bootstrap peer, where one is known."""
-        if self._settings.neighbours_target == 0:
-            return False
-        return self._seeking() or (self.view.knows_bootstrap and not self._has_bootstrap())
-
-    def _dial(self, candidates: Callable[[], Iterable[PeerEntry]], now: float) -> list[Effect]:
-        """Dial due candidates while neighbours are wanting; one bootstrap peer is enough."""
-        if not self._wants_dials():
-            return []
-        under_way = sum(entry.dialling for entry in self.view.entries())
-        room = self._settings.neighbours_target - self.view.nodes_linked - under_way
-        has_bootstrap = self._has_bootstrap()
-        due = [entry for entry in candidates() if entry.can_dial(now)]
-        self._rng.shuffle(due)
-        effects: list[Effect] = []
-        for entry in due:
-            is_bootstrap = entry.found_by is FoundBy.BOOTSTRAP or entry.role is Role.BOOTSTRAP
-            wanted = (not has_bootstrap) if is_bootstrap else room > 0
-            if not wanted or under_way >= DIALS_AT_ONCE:
-                continue
-            entry.dialling = True
-            under_way += 1
-            room -= 0 if is_bootstrap else 1
-            effects.append(Dial(entry.peer, entry.addresses))
-        return effects
-
-    def _reach_out(self, now: float) -> list[Effect]:
-        """Content with its neighbours, a node still dials a peer it lost now and then: it may be behind a cut."""
-        if now - self._reached_out_at < REACH_OUT_INTERVAL_S:
-            return []
-        target, links = self._settings.neighbours_target, len(self._by_link)
-        if target == 0 or self._seeking() or links >= self._settings.links_max:
-            return []
-        self._reached_out_at = now
-        lost = [entry for entry in self.view.met() if entry.role is Role.NODE and entry.can_dial(now)]
-        for entry in self._rng.sample(lost, min(1, len(lost))):
-            entry.dialling = True
-            return [Dial(entry.peer, entry.addresses)]
-        return []
 
     def _adopt(self, entry: PeerEntry, event: LinkUp, now: float) -> list[Effect]:
         self.view.link(entry, event.link, event.hello.role)
@@ -352,12 +365,14 @@ class Membership:
             "clock_skew_s": round(event.clock_skew_s, 1),
         }
         remember = self._remember(now) if not self._remembered else []
+        over = [_partition_over(f"{entry.name or entry.peer} is back")] if self.watch.found(entry.peer) else []
         asked: list[Effect] = [
             Report("neighbour-linked", fields),
+            *over,
             Send(event.link, PeersAsk(PEERS_TOLD_MAX)),
             *remember,
         ]
-        return asked + self._soon(now) if self._wants_dials() else asked
+        return asked + self._soon(now) if self._dialling.wanted else asked
 
     def _second_link(self, entry: PeerEntry, event: LinkUp, now: float) -> list[Effect]:
         assert entry.link is not None
@@ -394,3 +409,7 @@ class Membership:
         told_before = self.identity_conflict == where
         self.identity_conflict = where
         return [] if told_before else [Report("identity-in-use", {"where": where})]
+
+
+def _partition_over(why: str) -> Report:
+    return Report("partition-over", {"why": why})

@@ -3,9 +3,11 @@
 Hearsay is worth an entry, never a claim: only peers this node has itself been linked to are told to others.
 """
 
+import math
 import random
 from dataclasses import dataclass
 
+from p2pfed.core.deadline import Pace
 from p2pfed.core.events import FoundBy, LinkId
 from p2pfed.core.messages import ADDRESSES_MAX, PeerRecord, Role
 from p2pfed.ports import Encoding, PeerId
@@ -15,6 +17,8 @@ VIEW_MAX = 128
 DIAL_BACKOFF_FIRST_S = 1.0
 DIAL_BACKOFF_MAX_S = 60.0
 """A peer that comes back is found again within a minute; a dead one costs one dial a minute."""
+DIAL_BACKOFF_MISSING_MAX_S = 8.0
+"""The same for a peer on the other side of a suspected cut: the halves meet again soon after it ends."""
 FAILURES_MAX = 6
 """Dials in a row without an answer after which hearsay is forgotten (about two minutes); kept if it was once linked."""
 TOLD_AGE_MAX_S = 600.0
@@ -41,6 +45,18 @@ class PeerEntry:
     linked_at: float | None = None
     heard_at: float = 0.0
     pinged_at: float = 0.0
+    """Of the last ping; nothing was heard since where it is later than `heard_at`."""
+    asked_at: float = 0.0
+    """Of the first ping of those that wait for an answer, all with the same nonce."""
+    nonce: int | None = None
+    misses: int = 0
+    """Pings in a row whose time was over before anything was heard: above 0, the peer is suspected."""
+    bulk_at: float = -math.inf
+    """When parts of adapters, or what announces them, last went over the link."""
+    pace: Pace | None = None
+    """Of its answers to pings; None before the first link."""
+    rtt_s: float | None = None
+    """Of the last answered ping."""
     refusal: str | None = None
     last_failure: str | None = None
 
@@ -84,6 +100,8 @@ class View:
     def link(self, entry: PeerEntry, link: LinkId, role: Role) -> None:
         entry.link, entry.role = link, role
         self.knows_bootstrap |= role is Role.BOOTSTRAP
+        entry.pace = entry.pace or Pace()
+        entry.misses, entry.nonce, entry.bulk_at = 0, None, -math.inf
         self._linked[entry.peer] = self._met[entry.peer] = entry
         self.nodes_linked += role is Role.NODE
 
@@ -121,12 +139,12 @@ class View:
         self._entries.pop(peer, None)
         self._met.pop(peer, None)
 
-    def failed(self, entry: PeerEntry, reason: str, now: float) -> None:
+    def failed(self, entry: PeerEntry, reason: str, now: float, backoff_max_s: float = DIAL_BACKOFF_MAX_S) -> None:
         """One more dial without an answer: back off, forget mere hearsay in the end."""
         entry.dialling = False
         entry.failures += 1
         entry.last_failure = reason
-        backoff_s = min(DIAL_BACKOFF_MAX_S, DIAL_BACKOFF_FIRST_S * 2.0 ** (entry.failures - 1))
+        backoff_s = min(backoff_max_s, DIAL_BACKOFF_FIRST_S * 2.0 ** (entry.failures - 1))
         entry.dial_at = now + backoff_s * self._rng.uniform(0.5, 1.0)
         proven = entry.linked_at is not None or entry.found_by in (FoundBy.BOOTSTRAP, FoundBy.REMEMBERED)
         if entry.failures >= FAILURES_MAX and not proven:
