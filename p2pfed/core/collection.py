@@ -156,7 +156,7 @@ class Collector:
             self.failures.pop(event.peer, None)
             self._news_at = now
             if self._current == event.peer and self._fetch is not None:
-                effects += self._fetch.resume(event.link)
+                effects += self._fetch.resume(event.link, now)
         return effects
 
     def _on_message(self, link: LinkId, event: MessageReceived, now: float) -> list[Effect]:
@@ -195,13 +195,13 @@ class Collector:
             return self._fail(f"its version has {version.size} bytes, not {self._size}", final=True)
         self._size = version.size
         self._fetch, self._progress_at = Fetch(version), now
-        return self._fetch.resume(link)
+        return self._fetch.resume(link, now)
 
     def _on_part(self, link: LinkId, part: Part, now: float) -> list[Effect]:
         assert self._fetch is not None
         if part.digest != self._fetch.version.digest:
             return []
-        effects = self._fetch.on_part(link, part)
+        effects = self._fetch.on_part(link, part, now)
         self._progress_at = now
         return [*effects, Admit(part.digest)] if self._fetch.complete and effects else effects
 

@@ -1,8 +1,8 @@
 """One swap over a slow line, against plain TCP on the same line and against the line itself.
 
-`python -m tests.bench.slow_links` prints one JSON line for each line below: seconds of a swap of the 3.6 MB adapter of a
-7B model in int4 between two processes, each in a namespace of its own, from the offer to the last acknowledgement; and
-seconds of a plain TCP connection that carries as many bytes both ways at once. Aim: `ratio_to_tcp` 0.85 or better.
+`python -m tests.bench.slow_links` prints one JSON line for each line below: seconds of a swap of the 3.6 MB adapter of
+a 7B model in int4 between two processes, each in a namespace of its own, from the offer to the last acknowledgement;
+and seconds of a plain TCP connection that carries as many bytes both ways at once. Aim: `ratio_to_tcp` 0.85 or better.
 `ratio_to_rate` is to the line's bits a second, of which packet headers take 4 % and lost packets their share.
 Congestion control of TCP is the machine's, or cubic, most systems' default. Needs root on Linux with `ip` and
 /dev/net/tun. Numbers after the command choose some of the lines, counted from 0.
