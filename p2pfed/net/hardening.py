@@ -33,6 +33,7 @@ from libp2p.stream_muxer.exceptions import MuxedStreamError
 from libp2p.stream_muxer.yamux import yamux
 
 from p2pfed.errors import ExitCode, LocalError
+from p2pfed.net.congestion import ride_out_losses
 
 log = logging.getLogger("p2pfed.net")
 
@@ -285,6 +286,7 @@ def watch_socket(stream: trio.SocketStream) -> None:
         option = getattr(socket, name, None)  # not every platform has each
         if option is not None:
             stream.setsockopt(socket.IPPROTO_TCP, option, value)
+    ride_out_losses(stream)
 
 
 def no_background_dials(host: BasicHost) -> None:
