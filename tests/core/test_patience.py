@@ -15,7 +15,7 @@ from p2pfed.core.patience import (
     Partners,
     Patience,
 )
-from p2pfed.net.hardening import DEAD_AFTER_S
+from p2pfed.net.sockets import DEAD_AFTER_S
 from p2pfed.ports import PeerId
 from tests.core.pair import TERMS, Pair
 
