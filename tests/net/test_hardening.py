@@ -159,6 +159,28 @@ def test_a_cancelled_write(hardened: bool, monkeypatch: pytest.MonkeyPatch) -> N
     assert (outcome(main) == "fine") == hardened
 
 
+def test_a_write_that_nobody_takes_ends_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It cannot be cancelled, so nothing else would end it but the kernel, and not every kernel does."""
+    monkeypatch.setattr(hardening, "FRAME_WRITE_S", 0.1)
+
+    async def main() -> None:
+        async with pair(make_transport) as both:
+            link = await both.open()
+            stream = hardening.socket_of(both.client._connections(both.server.peer)[0])  # type: ignore[attr-defined]
+            assert stream is not None
+
+            async def taken_by_nobody(data: bytes) -> None:
+                await trio.sleep_forever()
+
+            monkeypatch.setattr(stream, "send_all", taken_by_nobody)
+            with trio.fail_after(3):
+                with pytest.raises(TransportError):
+                    await link.send(b"x")
+                await muxed(both.client).event_closed.wait()
+
+    assert outcome(main) == "fine"
+
+
 async def hold(lock: trio.Lock, task_status: trio.TaskStatus[None]) -> None:
     """As a writer on a slow link does."""
     async with lock:
