@@ -91,11 +91,13 @@ class Libp2pTransport:
         identity: Identity,
         listen: Sequence[str] = ("/ip4/0.0.0.0/tcp/0",),
         allowed: Callable[[PeerId], bool] = lambda peer: True,
+        limits: hardening.Limits = LIMITS,
     ) -> None:
         """Raises ConfigError for a listen address, LocalError for another libp2p."""
         hardening.apply()
         self._listen = tuple(_listen_address(text) for text in listen)
-        self._host = _make_host(identity, allowed)
+        self._limits = limits
+        self._host = _make_host(identity, allowed, limits)
         self._swarm = cast(Swarm, self._host.get_network())
         self._peer = PeerId(str(self._host.get_id()))
         self._nursery: trio.Nursery | None = None
@@ -112,6 +114,13 @@ class Libp2pTransport:
     def connections(self) -> int:
         """Live connections, for status."""
         return len(self._swarm.get_connections())
+
+    def connected(self, peer: PeerId) -> bool:
+        return any(not connection.is_closed for connection in self._connections(peer))
+
+    def protocols(self) -> list[str]:
+        """Every protocol that is served, by name."""
+        return sorted(str(each) for each in self._host.get_mux().get_protocols() if each is not None)
 
     def serve(self, protocol: str, handler: Callable[[Link], Awaitable[None]]) -> None:
         async def handle(stream: INetStream) -> None:
@@ -181,6 +190,11 @@ class Libp2pTransport:
     async def disconnect(self, peer: PeerId) -> None:
         await hardening.close_connections(self._connections(peer))
 
+    async def release(self, peer: PeerId) -> None:
+        """Close the connections to that peer over which nothing runs; never raises."""
+        idle = [each for each in self._connections(peer) if not cast(Yamux, each.muxed_conn).streams]
+        await hardening.close_connections(idle)
+
     def _connections(self, peer: PeerId) -> list[SwarmConn]:
         return [cast(SwarmConn, c) for c in self._swarm.get_connections(ID.from_base58(peer))]
 
@@ -204,8 +218,8 @@ class Libp2pTransport:
     async def _dial(self, peer: PeerId | None, target: Address) -> SwarmConn:
         if self._nursery is None:
             raise TransportError("this transport is not running")
-        if len(self._swarm.get_connections()) >= LIMITS.connections_max:
-            raise TransportError(f"{LIMITS.connections_max} connections are open already, none more is made")
+        if len(self._swarm.get_connections()) >= self._limits.connections_max:
+            raise TransportError(f"{self._limits.connections_max} connections are open already, none more is made")
         raw: RawConnection | None = None
         done = False
         try:
@@ -278,7 +292,7 @@ class Libp2pTransport:
             await self._host.close()
 
 
-def _make_host(identity: Identity, allowed: Callable[[PeerId], bool]) -> BasicHost:
+def _make_host(identity: Identity, allowed: Callable[[PeerId], bool], limits: hardening.Limits) -> BasicHost:
     private = Ed25519PrivateKey.new(identity.seed)
     key_pair = KeyPair(private, private.get_public_key())
     host = new_host(
@@ -287,15 +301,15 @@ def _make_host(identity: Identity, allowed: Callable[[PeerId], bool]) -> BasicHo
         muxer_opt={TProtocol(YAMUX): Yamux},
         disable_identify_address_discovery=True,
         connection_config=ConnectionConfig(
-            max_connections=LIMITS.connections_max,
+            max_connections=limits.connections_max,
             min_connections=0,
             low_watermark=0,
-            high_watermark=LIMITS.connections_max,
+            high_watermark=limits.connections_max,
             inbound_upgrade_timeout=UPGRADE_S,
         ),
     )
     assert isinstance(host, BasicHost)
-    hardening.harden(host, LIMITS)
+    hardening.harden(host, limits)
     return host
 
 
