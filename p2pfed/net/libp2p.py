@@ -59,6 +59,8 @@ LIMITS = hardening.Limits(
     streams_per_peer_max=16,  # a gossip link, a hello and a few swaps at a time; above it streams are reset
 )
 CLOSE_S = 2.0
+RELEASE_S = 1.0
+"""A connection that is still in use by then stays."""
 
 
 class _GatedNoise(NoiseTransport):
@@ -190,9 +192,16 @@ class Libp2pTransport:
     async def disconnect(self, peer: PeerId) -> None:
         await hardening.close_connections(self._connections(peer))
 
-    async def release(self, peer: PeerId) -> None:
-        """Close the connections to that peer over which nothing runs; never raises."""
-        idle = [each for each in self._connections(peer) if not cast(Yamux, each.muxed_conn).streams]
+    def release(self, peer: PeerId) -> None:
+        """Close, soon, the connections to that peer over which nothing runs any more."""
+        self._spawn(self._release, peer)
+
+    async def _release(self, peer: PeerId) -> None:
+        idle: list[SwarmConn] = []
+        with trio.move_on_after(RELEASE_S):
+            while not idle:
+                await trio.sleep(RELEASE_S / 10)  # a stream's end takes a moment to be told
+                idle = [each for each in self._connections(peer) if not _in_use(each)]
         await hardening.close_connections(idle)
 
     def _connections(self, peer: PeerId) -> list[SwarmConn]:
@@ -311,6 +320,11 @@ def _make_host(identity: Identity, allowed: Callable[[PeerId], bool], limits: ha
     assert isinstance(host, BasicHost)
     hardening.harden(host, limits)
     return host
+
+
+def _in_use(connection: SwarmConn) -> bool:
+    """A stream that ended with unread bytes stays in the books for a minute."""
+    return any(not stream.closed for stream in cast(Yamux, connection.muxed_conn).streams.values())
 
 
 def _listen_address(text: str) -> Address:

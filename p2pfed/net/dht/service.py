@@ -42,7 +42,7 @@ class RawTransport(Protocol):
     def serve_raw(self, protocol: str, handler: Callable[[RawStream], Awaitable[None]]) -> None: ...
     async def open_raw(self, peer: PeerId | None, address: str, protocol: str) -> RawStream: ...
     def connected(self, peer: PeerId) -> bool: ...
-    async def release(self, peer: PeerId) -> None: ...
+    def release(self, peer: PeerId) -> None: ...
 
 
 class Dht:
@@ -70,8 +70,7 @@ class Dht:
                 if provide:
                     await self._register(servers, key, tuple(provide))
             finally:
-                with trio.CancelScope(shield=True):
-                    await self._let_go()
+                self._let_go()
         found.pop(self._transport.peer, None)
         return list(found.values())
 
@@ -82,8 +81,7 @@ class Dht:
                 try:
                     await self._search(base58_decode(self._transport.peer), Kind.FIND_NODE, {})
                 finally:
-                    with trio.CancelScope(shield=True):
-                        await self._let_go()
+                    self._let_go()
 
     async def _search(self, key: bytes, kind: Kind, found: dict[PeerId, PeerRecord]) -> list[PeerRecord]:
         """Servers nearest to the key, all of which answered; providers they told go into `found`."""
@@ -149,11 +147,12 @@ class Dht:
         finally:
             await stream.reset()
 
-    async def _let_go(self) -> None:
-        """What cannot be closed yet, because the other side uses it, is tried again after the next search."""
+    def _let_go(self) -> None:
+        """What cannot be closed yet, because somebody uses it, is tried again after the next search."""
         for peer in list(self._opened):
-            await self._transport.release(peer)
-            if not self._transport.connected(peer):
+            if self._transport.connected(peer):
+                self._transport.release(peer)
+            else:
                 del self._opened[peer]
 
     async def _serve(self, stream: RawStream) -> None:
