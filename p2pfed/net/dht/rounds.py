@@ -15,7 +15,7 @@ from p2pfed.net.dht.service import Dht
 FIRST_AFTER_S = 1.0
 """A bootstrap peer's own introductions come first, over the connection that is then used again."""
 WANTING_INTERVAL_S = 4.0
-WANTING_INTERVAL_MAX_S = 120.0
+WANTING_INTERVAL_MAX_S = 300.0
 """Between two rounds of a node without neighbours enough; doubled each time."""
 PROVIDE_INTERVAL_S = 30 * 60.0
 """Between two rounds otherwise: a few hundred bytes and three round trips a server."""
