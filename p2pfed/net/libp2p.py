@@ -185,7 +185,8 @@ class Libp2pTransport:
             raise TransportError(str(error)) from error
         if target.peer is not None and peer is not None and target.peer != peer:
             raise TransportError(f"address {address} names another peer than {peer}")
-        with _limit(DIAL_S, f"{target} did not answer in {DIAL_S:.0f} s"):
+        late = f"no answer in {DIAL_S:.0f} s: the host is off, or a firewall drops the port"
+        with _limit(DIAL_S, f"no connection to {target}: {late}"):
             connection = await self._connection(peer or target.peer, target)
             return await self._stream(connection, protocol)
 

@@ -148,7 +148,8 @@ class Seeds:
             for peer, address in entry.found:
                 failure = states(peer).failure if peer != own else None
                 if failure is not None:
-                    problems[address] = failure.replace(f"{address}: ", "").replace(f"no connection to {address}: ", "")
+                    words = failure.replace(f"no connection to {address}: ", "")
+                    problems[address] = words.replace(f"{address}: ", "")
         if not problems:
             return None
         words = [f"{text}: {reason[:REASON_CHARS_SHOWN]}" for text, reason in list(problems.items())[:SEEDS_SHOWN]]
