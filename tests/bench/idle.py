@@ -2,7 +2,8 @@
 
 The peers are of five networks, each with its link, registered in the DHT, and identified. RSS beside that of a bare
 `import libp2p`, CPU as a share of one core over twenty idle seconds; `p2pfed --help` beside `python -c pass`.
-`python -m tests.bench.idle` prints one JSON line; aims: RSS under 90 MB with fifty peers, CPU under 1 %, help under 0.3 s.
+`python -m tests.bench.idle` prints one JSON line; aims: RSS under 90 MB with fifty peers, CPU under 1 %,
+help under 0.3 s.
 """
 
 import dataclasses

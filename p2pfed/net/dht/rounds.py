@@ -19,10 +19,12 @@ WANTING_INTERVAL_MAX_S = 300.0
 """Between two rounds of a node without neighbours enough; doubled each time."""
 PROVIDE_INTERVAL_S = 30 * 60.0
 """Between two rounds otherwise: a few hundred bytes and three round trips a server."""
+FOUND_MAX = 24
+"""Peers handed over of one round, drawn at random: three times the neighbours a node has, and a server cannot flood."""
 REFRESH_INTERVAL_S = 10 * 60.0
 """Between two looks of a server after the others."""
 REFRESH_WANTING_S = 5.0
-"""The same while none has ever answered."""
+"""The same while none has ever answered; doubled each time."""
 LOOK_INTERVAL_S = 2.0
 """How soon a change is noticed: a look at three numbers."""
 
@@ -43,7 +45,8 @@ async def seek(
         own = tuple(addresses())
         servers = len(dht.table)
         if servers:
-            for record in await dht.find(key, own):
+            told = await dht.find(key, own)
+            for record in rng.sample(told, min(FOUND_MAX, len(told))):
                 found(record)
         begun, spread = trio.current_time(), rng.uniform(0.75, 1.0)
         waiting = True
@@ -57,9 +60,11 @@ async def seek(
 
 async def keep_fresh(dht: Dht, rng: random.Random) -> None:
     """A server's duty: know the other servers, and forget those that are gone."""
+    wanting_s = REFRESH_WANTING_S
     await trio.sleep(FIRST_AFTER_S * rng.uniform(0.5, 1.0))
     while True:
         await dht.refresh(trio.current_time() - REFRESH_INTERVAL_S)
         dht.providers.expire(trio.current_time())
         alone = dht.table.servers() and all(each.answered_at is None for each in dht.table.servers())
-        await trio.sleep((REFRESH_WANTING_S if alone else REFRESH_INTERVAL_S) * rng.uniform(0.75, 1.0))
+        await trio.sleep((wanting_s if alone else REFRESH_INTERVAL_S) * rng.uniform(0.75, 1.0))
+        wanting_s = min(2.0 * wanting_s, REFRESH_INTERVAL_S) if alone else REFRESH_WANTING_S
