@@ -113,8 +113,7 @@ class Runtime:
                     self._commands(),
                 )
                 nursery.start_soon(self._pass_on_stop)
-                if self.dht.serves:
-                    nursery.start_soon(keep_fresh, self.dht, self._rng)
+                nursery.start_soon(keep_fresh, self.dht, self._rng)
                 for each in (self, *self.beside):
                     each._start(nursery)
                 self._log(

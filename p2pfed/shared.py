@@ -23,7 +23,9 @@ class Shared:
 
 
 def share(transport: Libp2pTransport, home: Home, rng: random.Random, serves: bool) -> Shared:
-    """Before the transport runs. `serves`: others may keep their registrations in this peer's part of the DHT."""
+    """Before the transport runs. `serves`: others may register in this peer's part of the DHT from the start."""
     serve_identify(transport, transport.addresses, transport.protocols)
-    dht = Dht(transport, rng, serves)
+    dht = Dht(transport, rng)
+    if serves:
+        dht.serve()
     return Shared(dht, HelloDesk(transport), Journal(home.path / JOURNAL_NAME))

@@ -148,13 +148,13 @@ class Seeds:
             for peer, address in entry.found:
                 failure = states(peer).failure if peer != own else None
                 if failure is not None:
-                    words = failure.replace(f"no connection to {address}: ", "")
-                    problems[address] = words.replace(f"{address}: ", "")
+                    reason = failure.replace(f"no connection to {address}: ", "")
+                    problems[address] = reason.replace(f"{address}: ", "")
         if not problems:
             return None
-        words = [f"{text}: {reason[:REASON_CHARS_SHOWN]}" for text, reason in list(problems.items())[:SEEDS_SHOWN]]
+        shown = [f"{text}: {reason[:REASON_CHARS_SHOWN]}" for text, reason in list(problems.items())[:SEEDS_SHOWN]]
         more = f"; and {len(problems) - SEEDS_SHOWN} more" if len(problems) > SEEDS_SHOWN else ""
-        return f"No bootstrap peer is reached, it is tried again and again: {'; '.join(words)}{more}."
+        return f"No bootstrap peer is reached, it is tried again and again: {'; '.join(shown)}{more}."
 
     def _is_due(self, entry: Seed, now: float, failing: bool) -> bool:
         if entry.fixed is not None:

@@ -55,7 +55,7 @@ class Visitor:
     def __init__(self, network: NetworkConfig) -> None:
         self.network_id = network.network_id
         self.transport = Libp2pTransport(new_identity(), ("/ip4/127.0.0.1/tcp/0",))
-        self.dht = Dht(self.transport, random.Random(1), serves=False)
+        self.dht = Dht(self.transport, random.Random(1))
         rng = random.Random(self.transport.peer)
         self.hello = Hello(
             version=PROTOCOL_VERSION,

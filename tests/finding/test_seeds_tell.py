@@ -119,6 +119,7 @@ def test_many_networks_on_one_peer_do_not_mix(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
+@pytest.mark.slow
 def test_nodes_told_different_seeds_meet_through_the_dht(tmp_path: Path) -> None:
     async def story(crowd: Crowd) -> None:
         a = await crowd.bootstrap("a")

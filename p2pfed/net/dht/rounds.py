@@ -59,7 +59,8 @@ async def seek(
 
 
 async def keep_fresh(dht: Dht, rng: random.Random) -> None:
-    """A server's duty: know the other servers, and forget those that are gone."""
+    """A server's duty, once it is one: know the other servers, and forget those that are gone."""
+    await dht.serving.wait()
     wanting_s = REFRESH_WANTING_S
     await trio.sleep(FIRST_AFTER_S * rng.uniform(0.5, 1.0))
     while True:

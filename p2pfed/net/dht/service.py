@@ -46,11 +46,11 @@ class RawTransport(Protocol):
 
 
 class Dht:
-    """Make it before the transport runs. `serves`: a server from then on, else a client only."""
+    """A client, and a server too from `serve` on."""
 
-    def __init__(self, transport: RawTransport, rng: random.Random, serves: bool) -> None:
+    def __init__(self, transport: RawTransport, rng: random.Random) -> None:
         self._transport = transport
-        self.serves = serves
+        self.serving = trio.Event()
         self.table = RoutingTable(transport.peer)
         self.providers = ProviderStore(rng)
         self._server = DhtServer(self.table, self.providers)
@@ -58,8 +58,16 @@ class Dht:
         """Peers connected to for a search, in order."""
         self._checked: dict[PeerId, float] = {}
         self._checks = trio.CapacityLimiter(CHECKS_AT_ONCE)
-        if serves:
-            transport.serve_raw(KAD_PROTOCOL, self._serve)
+
+    @property
+    def serves(self) -> bool:
+        return self.serving.is_set()
+
+    def serve(self) -> None:
+        """From now on, at any time: right for a peer that others can dial. There is no way back."""
+        if not self.serves:
+            self._transport.serve_raw(KAD_PROTOCOL, self._serve)
+            self.serving.set()
 
     async def find(self, key: bytes, provide: Sequence[str] = ()) -> list[PeerRecord]:
         """Providers of a key, oneself not. With own addresses given, register as one at the nearest servers too."""

@@ -30,7 +30,9 @@ class Peer:
 
     def __init__(self, serves: bool) -> None:
         self.transport = Libp2pTransport(new_identity(), LOOPBACK)
-        self.dht = Dht(self.transport, random.Random(1), serves)
+        self.dht = Dht(self.transport, random.Random(1))
+        if serves:
+            self.dht.serve()
         serve_identify(self.transport, self.transport.addresses, self.transport.protocols)
 
     @property
@@ -187,6 +189,22 @@ def test_a_stream_has_many_questions_but_not_any_number() -> None:
                 assert decode(await stream.read_message()).kind is Kind.PING
             with pytest.raises(TransportError):
                 await stream.read_message()
+
+    play(story)
+
+
+def test_a_client_may_become_a_server_while_it_runs() -> None:
+    server, one, two = Peer(True), Peer(False), Peer(False)
+
+    async def story() -> None:
+        async with running(server, one, two):
+            one.knows(server)
+            two.knows(server)
+            one.dht.serve()
+            await one.find()
+            await until(lambda: server.dht.table.proven(0, 9) == [one.record])
+            await two.find()
+            assert one.dht.providers.find(two.transport.peer, trio.current_time()) == two.record
 
     play(story)
 
