@@ -10,6 +10,7 @@ import trio
 from p2pfed import __version__
 from p2pfed.core.messages import PeerRecord
 from p2pfed.errors import RemoteError, TransportError
+from p2pfed.net import libp2p
 from p2pfed.net.dht import rounds
 from p2pfed.net.dht.key import network_key
 from p2pfed.net.dht.messages import DhtMessage, Kind, decode, encode
@@ -87,16 +88,21 @@ def test_two_clients_find_each_other_through_one_server_and_hold_no_connection()
     play(story)
 
 
-def test_a_connection_somebody_else_uses_stays() -> None:
+def test_a_connection_that_somebody_else_uses_by_then_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libp2p, "RELEASE_S", 0.2)
     server, one = Peer(True), Peer(False)
 
     async def story() -> None:
         async with running(server, one):
             one.knows(server)
-            stream = await one.transport.open_raw(server.transport.peer, server.record.addresses[0], PING_PROTOCOL)
             await one.find()
+            stream = await one.transport.open_raw(server.transport.peer, server.record.addresses[0], PING_PROTOCOL)
+            await trio.sleep(0.4)
             await stream.write(b"p" * 32)
             assert await stream.read_some() == b"p" * 32
+            await stream.aclose()
+            await one.find()
+            await until(lambda: one.transport.connections() == 0)
 
     play(story)
 
