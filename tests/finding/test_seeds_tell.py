@@ -1,10 +1,16 @@
 """A node starts and trains whatever its seeds do; what is wrong with them is one sentence, for as long as it is."""
 
+import shutil
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import trio
 
+from p2pfed.bootstrap import run_bootstrap
+from p2pfed.config import NodeConfig
+from p2pfed.errors import ConfigError
 from p2pfed.net import libp2p
 from p2pfed.net.identity import new_identity
 from tests.finding.crowd import NETWORK, Crowd, play, until, variant
@@ -60,13 +66,17 @@ def test_another_peer_answers(tmp_path: Path) -> None:
 
 
 def test_a_port_where_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As behind a firewall that drops: here the connection stands, but no handshake ever comes."""
+    """As behind a firewall that drops: whoever does not accept, and has as many waiting as it wants, drops the rest."""
     monkeypatch.setattr(libp2p, "DIAL_S", 0.5)
 
     async def story(crowd: Crowd) -> None:
-        with socket.socket() as silent:
+        with socket.socket() as silent, ExitStack() as stack:
             silent.bind(("127.0.0.1", 0))
-            silent.listen()
+            silent.listen(0)
+            for _ in range(8):
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(silent.getsockname())
             await crowd.node("node", [f"/ip4/127.0.0.1/tcp/{silent.getsockname()[1]}/p2p/{STRANGER}"])
             await until(
                 lambda: ": no answer in 0 s: the host is off, or a firewall drops the port" in crowd.notices("node"),
@@ -117,6 +127,36 @@ def test_many_networks_on_one_peer_do_not_mix(tmp_path: Path) -> None:
         await crowd.stop("bootstrap")
 
     play(tmp_path, story)
+
+
+def test_a_bootstrap_peer_that_lost_all_but_its_identity_knows_everybody_again(tmp_path: Path) -> None:
+    async def story(crowd: Crowd) -> None:
+        seed = await crowd.bootstrap("bootstrap")
+        for number in range(3):
+            await crowd.node(f"node-{number}", [seed])
+        await until(lambda: all(crowd.neighbours(name) == 2 for name in crowd.nodes()), 20.0)
+        crowd.kill("bootstrap")
+        home = crowd.home("bootstrap")
+        await until(lambda: not (home / "control.sock").exists(), 10.0)
+        key = (home / "identity.key").read_bytes()
+        shutil.rmtree(home)
+        home.mkdir(mode=0o700)
+        (home / "identity.key").write_bytes(key)
+        (home / "identity.key").chmod(0o600)
+        again = await crowd.bootstrap("bootstrap", listen=[seed.partition("/p2p/")[0]])
+        assert again == seed
+        await crowd.node("newcomer", [seed])
+        await until(lambda: crowd.neighbours("newcomer") == 3, 30.0, lambda: crowd.neighbours("newcomer"))
+
+    play(tmp_path, story)
+
+
+def test_the_same_network_twice_is_a_mistake(tmp_path: Path) -> None:
+    async def main() -> None:
+        await run_bootstrap([NETWORK, NETWORK], NodeConfig(home=str(tmp_path)), lambda _kind, _fields: None)
+
+    with pytest.raises(ConfigError, match="crowd and crowd are the same network: give it once"):
+        trio.run(main)
 
 
 @pytest.mark.slow
