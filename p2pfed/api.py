@@ -33,7 +33,8 @@ from p2pfed.journal import Entry, read_journal
 from p2pfed.node import run_node
 from p2pfed.ports import Learner, Momentum, Progress, StepReport
 from p2pfed.presets import create_network
-from p2pfed.runtime import JOURNAL_NAME, Log, Runtime, one_error
+from p2pfed.runtime import Log, Runtime, one_error
+from p2pfed.shared import JOURNAL_NAME
 from p2pfed.snapshot.collect import collect
 from p2pfed.snapshot.peft_folder import Snapshot, write_peft_folder
 
@@ -223,11 +224,15 @@ class Node(_Peer):
 
 
 class Bootstrap(_Peer):
-    """A bootstrap peer: newcomers find it first. Needs no torch."""
+    """A bootstrap peer: newcomers find it first. Needs no torch. One serves as many networks as it is given."""
 
-    def __init__(self, network: NetworkConfig, config: NodeConfig, log: Log = log_quietly) -> None:
+    def __init__(
+        self, network: NetworkConfig | Sequence[NetworkConfig], config: NodeConfig, log: Log = log_quietly
+    ) -> None:
+        networks = (network,) if isinstance(network, NetworkConfig) else tuple(network)
+
         async def main(log: Log, on_runtime: Callable[[Runtime], None], on_ready: Callable[[], None]) -> None:
-            await run_bootstrap(network, config, log, on_runtime, on_ready)
+            await run_bootstrap(networks, config, log, on_runtime, on_ready)
 
         super().__init__(main, log)
 

@@ -84,7 +84,7 @@ class NetworkConfig:
     gossip: GossipConfig = field(default_factory=GossipConfig)
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
     bootstrap: tuple[str, ...] = ()
-    """Multiaddrs with /p2p/ of bootstrap peers. Not part of the id: they may move."""
+    """Multiaddrs with /p2p/ of bootstrap peers, /dnsaddr/HOST, or files of these. Not part of the id: they may move."""
     format: int = NETWORK_FORMAT
 
     def values(self) -> dict[str, object]:

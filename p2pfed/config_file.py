@@ -10,7 +10,7 @@ import re
 import tomllib
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +27,7 @@ Config = TypeVar("Config", NetworkConfig, NodeConfig)
 
 def load_network(path: Path | str) -> NetworkConfig:
     """Raises ConfigError that names file, line, key, value and remedy."""
-    return parse_network(_read(Path(path)), str(path))
+    return _rooted(parse_network(_read(Path(path)), str(path)), Path(path))
 
 
 def parse_network(text: str, source: str) -> NetworkConfig:
@@ -36,7 +36,7 @@ def parse_network(text: str, source: str) -> NetworkConfig:
 
 def load_node(path: Path | str) -> NodeConfig:
     """Raises ConfigError that names file, line, key, value and remedy."""
-    return parse_node(_read(Path(path)), str(path))
+    return _rooted(parse_node(_read(Path(path)), str(path)), Path(path))
 
 
 def parse_node(text: str, source: str) -> NodeConfig:
@@ -52,6 +52,12 @@ def dump_network(config: NetworkConfig, comments: bool = True) -> str:
 def dump_node(config: NodeConfig, comments: bool = True) -> str:
     head = "# One p2pfed node: what may differ from device to device.\n"
     return (head if comments else "") + _dump(config, NODE_KEYS, comments)
+
+
+def _rooted(config: Config, path: Path) -> Config:
+    """Files named in `bootstrap` lie beside the file that names them."""
+    entries = (each if each.startswith(("/", "~")) else str(path.absolute().parent / each) for each in config.bootstrap)
+    return replace(config, bootstrap=tuple(entries))
 
 
 def _read(path: Path) -> str:

@@ -36,6 +36,8 @@ MEMBERS_MAX = 64
 ADMISSION_MODES = ("open",)
 DEVICES = ("auto", "cpu", "cuda")
 ADDRESS_STARTS = ("ip4", "ip6", "dns", "dns4", "dns6", "dnsaddr")
+UNLIKELY_FILE = re.compile(r"/(ip|dns|tcp|udp|p2p)|.*:\d+$|.*\s")
+"""More likely a multiaddr or an address that somebody mistyped."""
 NAME_CHARS_MAX = 64
 """A name becomes part of a folder's name."""
 ADDRESS_CHARS_MAX = 256
@@ -133,6 +135,16 @@ def interfaces(value: tuple[str, ...]) -> str | None:
     return f"at most {INTERFACES_MAX} different interface names such as eth0, as `ip address` shows them"
 
 
+def seeds(value: tuple[str, ...]) -> str | None:
+    """Multiaddrs, and files that list more of them."""
+    files = tuple(each for each in value if not each.startswith("/") or each.split("/")[1] not in ADDRESS_STARTS)
+    likely = all(text(TEXT_CHARS_MAX, 1)(each) is None and not UNLIKELY_FILE.match(each) for each in files)
+    wanted = multiaddrs(tuple(each for each in value if each not in files))
+    if likely and wanted is None and len(value) <= ADDRESSES_MAX:
+        return None
+    return (wanted or multiaddrs(("",)) or "") + ", or names of files with one of these a line"
+
+
 def clip(value: float) -> str | None:
     fits = value == 0.0 or (math.isfinite(value) and CLIP_MIN <= value <= CLIP_MAX)
     return None if fits else f"0 (none is clipped), or within {CLIP_MIN:g} to {CLIP_MAX:g}"
@@ -157,8 +169,9 @@ NETWORK_KEYS: Mapping[str, Key] = MappingProxyType(
     {
         "name": Key("What people call this network; part of its id.", name(empty=False)),
         "bootstrap": Key(
-            "Multiaddrs of peers that newcomers try first, with /p2p/<peer id>. Not part of the id: they may move.",
-            multiaddrs,
+            "Peers that newcomers try first: multiaddrs with /p2p/ID, /dnsaddr/HOST, or a file with one a line. "
+            "Not part of the id: they may move.",
+            seeds,
         ),
         "format": Key("Version of this file's form.", network_format),
         "model.base": Key(
@@ -227,7 +240,11 @@ NODE_KEYS: Mapping[str, Key] = MappingProxyType(
             "Network interfaces whose addresses are told and where mDNS runs; empty: all but container bridges.",
             interfaces,
         ),
-        "bootstrap": Key("More peers to try first, besides those of the network file.", multiaddrs),
+        "bootstrap": Key(
+            "More peers to try first, besides those of the network file: multiaddrs with /p2p/ID, /dnsaddr/HOST, or a "
+            "file with one a line.",
+            seeds,
+        ),
         "mdns": Key("Look for peers on the local network, and be found there.", anything),
         "device": Key('Where to train: "auto", "cpu" or "cuda".', one_of(*DEVICES)),
         "threads": Key("torch threads; more than one only where this node has the cores to itself.", integer(1, 1024)),

@@ -6,6 +6,8 @@ default, LoRA on the network's base model; the mixer around it is the network's 
 
 import dataclasses
 import os
+import random
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +26,7 @@ from p2pfed.net.interfaces import listen_plan
 from p2pfed.net.libp2p import Libp2pTransport
 from p2pfed.ports import Learner, Mixer, PeerId
 from p2pfed.runtime import Log, Runtime, bootstrap_peers, default_home
+from p2pfed.shared import share
 from p2pfed.store import Home, open_home
 
 T = TypeVar("T")
@@ -122,7 +125,8 @@ async def run_node(
             raise
         await _restore(mixer, home, log)
         settings = settings_of(network, config, rows)
-        runtime = Runtime(Role.NODE, network, config, settings, home, transport, mixer, log)
+        shared = share(transport, home, random.Random(secrets.randbits(64)), serves=False)
+        runtime = Runtime(Role.NODE, network, config, settings, home, transport, mixer, log, shared)
         on_runtime(runtime)
         await runtime.run(on_ready=on_ready)
 

@@ -9,10 +9,8 @@ import os
 import random
 import secrets
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,71 +24,30 @@ from p2pfed.core.messages import PROTOCOL_VERSION, Hello, PeerRecord, Role
 from p2pfed.core.peer import PeerSettings, PeerState
 from p2pfed.core.view import PeerEntry
 from p2pfed.errors import P2pfedError
-from p2pfed.journal import Journal
-from p2pfed.net.address import parse_address, parse_bootstrap
+from p2pfed.finding import Finding
+from p2pfed.net.address import parse_address
+from p2pfed.net.dht.rounds import keep_fresh
 from p2pfed.net.driver import Driver
 from p2pfed.net.interfaces import interface_changes, missing_interfaces
+from p2pfed.net.seeds import Seeds
+from p2pfed.notices import Notices
 from p2pfed.ports import Encoding, Mixer, PeerId, Transport
+from p2pfed.shared import Shared
 from p2pfed.store import Home
+from p2pfed.totals import SwapTotals
 
 if TYPE_CHECKING:
     from p2pfed.net.discovery import MdnsDiscovery
 
-JOURNAL_NAME = "events.jsonl"
-NOTICES_MAX = 8
-"""Sentences kept for `status`: what an operator should act on, newest last."""
 CLOCK_SKEW_MAX_S = 3600.0
 """A neighbour's clock further off than this is worth a sentence."""
 FIGURES_INTERVAL_S = 60.0
 """Between two entries of the event log with the network-wide figures: 1,440 a day."""
 
-SWAPPED_KEPT = 128
-"""As many as a view holds."""
+NETWORK_FIGURES = ("network", "network_id", "neighbours", "linked", "known", "bytes_sent", "bytes_received")
+"""What `status` tells of each network, where several share a peer."""
 
 Log = Callable[[str, Mapping[str, object]], None]
-
-
-@dataclass(slots=True)
-class Notices:
-    """Sentences for the operator, each once."""
-
-    sentences: deque[str] = field(default_factory=lambda: deque(maxlen=NOTICES_MAX))
-
-    def add(self, sentence: str) -> None:
-        if sentence not in self.sentences:
-            self.sentences.append(sentence)
-
-
-@dataclass(slots=True)
-class SwapTotals:
-    """What `core.statistics` does not tell apart, summed over the event log's entries of this run."""
-
-    declined: dict[str, int] = field(default_factory=dict)
-    """By reason."""
-    mixed: int = 0
-    kept_sum: float = 0.0
-    swapped_at: dict[PeerId, float] = field(default_factory=dict)
-    """When the last swap with each peer was finished; of the last SWAPPED_KEPT peers."""
-
-    def add(self, report: Report, now: float) -> None:
-        match report.kind:
-            case "swap-finished":
-                peer = PeerId(str(report.fields["peer"]))
-                self.swapped_at.pop(peer, None)
-                self.swapped_at[peer] = now
-                if len(self.swapped_at) > SWAPPED_KEPT:
-                    del self.swapped_at[next(iter(self.swapped_at))]
-            case "swap-declined":
-                reason = str(report.fields["reason"])
-                self.declined[reason] = self.declined.get(reason, 0) + 1
-            case "mixed":
-                self.mixed += 1
-                self.kept_sum += float(report.fields["kept"] or 0.0)
-
-    @property
-    def kept(self) -> float | None:
-        """Mean share of neighbours' differences that clipping left; None before the first mix."""
-        return self.kept_sum / self.mixed if self.mixed else None
 
 
 class Runtime:
@@ -106,7 +63,10 @@ class Runtime:
         transport: Transport,
         mixer: Mixer | None,
         log: Log,
+        shared: Shared,
+        beside: Sequence["Runtime"] = (),
     ) -> None:
+        """`beside`: other networks on the same transport; they run, are asked and stop with this one."""
         self.role = role
         self.network = network
         self.config = config
@@ -115,7 +75,9 @@ class Runtime:
         self.notices = Notices()
         self._totals = SwapTotals()
         self._log = log
-        self._journal = Journal(home.path / JOURNAL_NAME)
+        self._journal = shared.journal
+        self.dht = shared.dht
+        self.beside = tuple(beside)
         self._started_at = time.monotonic()
         self._rng = random.Random(secrets.randbits(64))
         self.name = config.name or f"{role.value}-{transport.peer[-6:]}"
@@ -138,10 +100,12 @@ class Runtime:
             on_report=self._on_report,
             on_remember=self._on_remember,
             wall_clock=time.time,
+            desk=shared.desk,
         )
         if mixer is not None:
             self.driver.attach(mixer, self.hello.encoding, home.save_checkpoint, config.checkpoint_interval_s)
-        self._bootstrap = bootstrap_peers(network, config)
+        seeds = bootstrap_peers(network, config)
+        self._finding = Finding(role, transport.peer, network.network_id, seeds, self.dht, self.notices, self._rng)
         self._stop_reason: str | None = None
         self._stop_asked = trio.Event()
 
@@ -154,23 +118,39 @@ class Runtime:
                     socket_path(self.home.path, os.environ),
                     self._commands(),
                 )
-                nursery.start_soon(self._follow_interfaces)
                 nursery.start_soon(self._pass_on_stop)
-                if self.role is Role.NODE:
-                    nursery.start_soon(self._tell_figures)
+                nursery.start_soon(keep_fresh, self.dht, self._rng)
+                for each in (self, *self.beside):
+                    each._start(nursery)
                 self._log(
                     "started",
                     {
                         "name": self.name,
-                        "network": self.network.name,
+                        "network": ", ".join(each.network.name for each in (self, *self.beside)),
                         "listening": " ".join(self.own_addresses()),
                         "home": str(self.home.path),
                     },
                 )
                 on_ready()
-                await self.driver.run(self.state, self.hello, self._first_events())
+                async with trio.open_nursery() as machines:
+                    for each in (self, *self.beside):
+                        machines.start_soon(each.driver.run, each.state, each.hello, each._first_events())
                 self._log("stopped", {"reason": self._stop_reason, "kept": self._kept()})
                 nursery.cancel_scope.cancel()
+
+    def _start(self, nursery: trio.Nursery) -> None:
+        """What finds peers for this network, and tells of it."""
+        nursery.start_soon(self._follow_interfaces)
+        if self.role is Role.NODE:
+            nursery.start_soon(self._tell_figures)
+        nursery.start_soon(
+            self._finding.run,
+            self.state.membership.view,
+            self.transport.addresses,
+            lambda: len(self.state.membership.neighbours()) < self.config.neighbours_max,
+            self.driver.tell_nowait,
+            lambda sentence: self._log("seeds", {"problem": sentence}),
+        )
 
     def stop(self, reason: str) -> None:
         """From the trio thread, at any time; takes effect once running. A second call has no effect."""
@@ -184,6 +164,16 @@ class Runtime:
 
     def status(self) -> dict[str, object]:
         """What `p2pfed node status` shows: plain values only."""
+        status = self._own_status()
+        if self.beside:
+            others = [each._own_status() for each in self.beside]
+            status["networks"] = [{name: each[name] for name in NETWORK_FIGURES} for each in (status, *others)]
+            status["notices"] = list(
+                dict.fromkeys(each for one in (self, *self.beside) for each in one._notices_named())
+            )
+        return status
+
+    def _own_status(self) -> dict[str, object]:
         state, worker = self.state, self.driver.worker
         neighbours = state.membership.neighbours()
         progress = worker.mixer.progress() if worker is not None else None
@@ -212,11 +202,20 @@ class Runtime:
             "bytes_sent": self.driver.bytes_sent,
             "bytes_received": self.driver.bytes_received,
             "partition": suspicion.sentence if (suspicion := state.membership.watch.suspicion) is not None else None,
-            "notices": list(self.notices.sentences),
+            "dht": {"servers": len(self.dht.table), "providers": len(self.dht.providers), "serves": self.dht.serves},
+            "notices": self.notices.sentences,
         }
+
+    def _notices_named(self) -> list[str]:
+        return [f"{self.network.name}: {sentence}" for sentence in self.notices.sentences]
 
     def peers(self) -> list[dict[str, object]]:
         """What `p2pfed node peers` shows, linked ones first."""
+        if self.beside:
+            return [{**row, "network": each.network.name} for each in (self, *self.beside) for row in each._own_peers()]
+        return self._own_peers()
+
+    def _own_peers(self) -> list[dict[str, object]]:
         now = trio.current_time()
         sessions = {session.number: session for session in self.driver.sessions.values()}
         rows: list[dict[str, object]] = []
@@ -257,12 +256,14 @@ class Runtime:
         return dataclasses.asdict(figures) if figures is not None else None
 
     def _first_events(self) -> list[Event]:
-        found = [PeerFound(peer, (address,), FoundBy.BOOTSTRAP) for peer, address in self._bootstrap]
-        return [*found, Started(self.home.load_peers())]
+        remembered = self.home.load_peers() if self.role is Role.NODE else ()
+        return [*self._finding.first_events(), Started(remembered)]
 
     def _doing(self, neighbours: int) -> str:
         if self.role is not Role.NODE:
-            return f"introducing newcomers, {len(self.state.membership.view.linked())} linked"
+            linked = sum(len(each.state.membership.view.linked()) for each in (self, *self.beside))
+            networks = f" of {1 + len(self.beside)} networks" if self.beside else ""
+            return f"introducing newcomers{networks}, {linked} linked"
         what = "training"
         if self.state.training_over:
             what = f"training over after {self.state.steps} steps, gossiping"
@@ -271,7 +272,7 @@ class Runtime:
     def _kept(self) -> str:
         worker = self.driver.worker
         if worker is None:
-            return f"identity and known peers in {self.home.path}"
+            return f"identity in {self.home.path}"
         if worker.over.is_set():
             return f"checkpoint of step {worker.saved_steps}, identity and known peers in {self.home.path}"
         at = f"that of step {worker.saved_steps}" if worker.saved_steps is not None else "the one before this start"
@@ -280,7 +281,8 @@ class Runtime:
     async def _pass_on_stop(self) -> None:
         """Waits where the driver's queue is full: a stop must not get lost."""
         await self._stop_asked.wait()
-        await self.driver.tell(StopAsked(self._stop_reason or "asked to stop"))
+        for each in (self, *self.beside):
+            await each.driver.tell(StopAsked(self._stop_reason or "asked to stop"))
 
     def _commands(self) -> dict[str, Handler]:
         async def status(_: Mapping[str, object]) -> object:
@@ -330,7 +332,8 @@ class Runtime:
         self.driver.tell_nowait(PeerFound(peer, addresses, FoundBy.MDNS, instance))
 
     def _on_remember(self, peers: tuple[PeerRecord, ...]) -> None:
-        self.home.save_peers(peers)
+        if self.role is Role.NODE:  # a bootstrap peer dials nobody: it has nothing to remember
+            self.home.save_peers(peers)
 
     def _on_report(self, report: Report) -> None:
         self._journal.write(report.kind, report.fields, time.time())
@@ -346,9 +349,14 @@ class Runtime:
             case "identity-copied":
                 self.notices.add(f"Two devices run with the identity {fields['peer']}; the second one is refused.")
             case "peer-refused":
-                self.notices.add(f"Refused {fields['peer']}: {fields['difference']}.")
-            case "neighbour-linked" if abs(float(fields["clock_skew_s"] or 0.0)) > CLOCK_SKEW_MAX_S:
-                self.notices.add(f"The clock of {fields['name']} differs from ours by {fields['clock_skew_s']} s.")
+                self.notices.add(f"Refused {fields['peer']}: {fields['difference']}.", f"refused {fields['peer']}")
+            case "neighbour-linked":
+                self.notices.clear(f"refused {fields['peer']}")
+                self._note_clock(fields)
+
+    def _note_clock(self, fields: Mapping[str, str | int | float | bool | None]) -> None:
+        if abs(float(fields["clock_skew_s"] or 0.0)) > CLOCK_SKEW_MAX_S:
+            self.notices.add(f"The clock of {fields['name']} differs from ours by {fields['clock_skew_s']} s.")
 
 
 def path_of(address: str) -> str:
@@ -362,9 +370,9 @@ def encoding_of(network: NetworkConfig, config: NodeConfig) -> Encoding:
     return Encoding(network.gossip.encoding).coarser(Encoding(config.encoding or "float32"))
 
 
-def bootstrap_peers(network: NetworkConfig, config: NodeConfig) -> list[tuple[PeerId, str]]:
-    """Peer and address of every configured bootstrap peer. Raises ConfigError for the first that cannot be dialled."""
-    return [parse_bootstrap(text) for text in dict.fromkeys((*config.bootstrap, *network.bootstrap))]
+def bootstrap_peers(network: NetworkConfig, config: NodeConfig) -> Seeds:
+    """The peers to try first, of both files. Raises ConfigError for the first that cannot be understood."""
+    return Seeds((*config.bootstrap, *network.bootstrap))
 
 
 @contextmanager

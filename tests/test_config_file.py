@@ -222,6 +222,8 @@ def test_encodings_are_those_of_the_wire() -> None:
         ('bootstrap = ["a.example:4001"]\n' + MINIMAL, "multiaddrs that start with /ip4"),
         ('bootstrap = ["/ipv4/1.2.3.4"]\n' + MINIMAL, "multiaddrs that start with /ip4"),
         ('bootstrap = [""]\n' + MINIMAL, "multiaddrs that start with /ip4"),
+        ('bootstrap = ["/dnsadr/a.example"]\n' + MINIMAL, "or names of files with one of these a line"),
+        ('bootstrap = ["/tcp/4001"]\n' + MINIMAL, "multiaddrs that start with /ip4"),
         ("format = 2\n" + MINIMAL, "network.toml:1: format = 2: must be 1; a later p2pfed"),
         (MINIMAL.replace("lifts", "../lifts"), 'name = "../lifts": must be 1 to 64 letters'),
         (MINIMAL.replace("lifts", ""), 'name = "": must be 1 to 64 letters'),
@@ -239,7 +241,7 @@ def test_encodings_are_those_of_the_wire() -> None:
         ("name = 'a'\nmodel.base = 7\n", 'network.toml:2: model.base = 7: is not a text in "quotes"'),
         ("a = '" + "x" * 100 + "'", 'a = "' + "x" * 59 + "...: unknown key"),
     ],
-    ids=range(52),
+    ids=range(54),
 )
 def test_what_is_wrong_is_named(text: str, words: str) -> None:
     assert words in refused(text)

@@ -11,7 +11,6 @@ from p2pfed.cli.node import (
     ConfigOption,
     ListenOption,
     LogOption,
-    NetworkOption,
     in_use_explained,
     node_config_of,
     render_peers,
@@ -26,6 +25,19 @@ app = typer.Typer(
     help="Run a bootstrap peer: it introduces newcomers to each other, never trains and needs no torch.",
 )
 
+NetworksOption = Annotated[
+    list[Path],
+    typer.Option("--network", metavar="FILE", help="A network.toml to serve; may be repeated.", show_default=False),
+]
+
+PublicAddressOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MULTIADDR",
+        help="What others dial where a router or a DNS name stands before it, /dns4/HOST/tcp/PORT: only printed.",
+    ),
+]
+
 PORT = 4001
 """A fixed one, so that the address given to others stays; the usual one of libp2p."""
 LISTEN = f"/ip4/0.0.0.0/tcp/{PORT}"
@@ -33,18 +45,17 @@ LISTEN = f"/ip4/0.0.0.0/tcp/{PORT}"
 
 @app.command()
 def start(
-    network: NetworkOption,
+    network: Annotated[
+        list[Path],
+        typer.Option(
+            "--network", metavar="FILE", help="A network.toml it serves; may be repeated.", show_default=False
+        ),
+    ],
     listen: ListenOption = None,
     config: ConfigOption = None,
     home: Annotated[Path | None, typer.Option(metavar="DIR", help="State folder: identity and known peers.")] = None,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="What others see.")] = None,
-    public_address: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MULTIADDR",
-            help="What others dial where a router or a DNS name stands before it, /dns4/HOST/tcp/PORT: only printed.",
-        ),
-    ] = None,
+    public_address: PublicAddressOption = None,
     bootstrap: BootstrapOption = None,
     no_mdns: Annotated[bool, typer.Option("--no-mdns", help="Do not announce it on the LAN.")] = False,
     log_format: LogOption = Format.TEXT,
@@ -52,6 +63,7 @@ def start(
     """Print the address to hand out, then introduce newcomers until Ctrl-C, SIGTERM or [cyan]bootstrap stop[/cyan].
 
     It listens on port 4001 unless told otherwise. Keep the state folder: with it goes its identity, and so its address.
+    One bootstrap peer serves many networks: give --network for each.
 
     Example: [cyan]p2pfed bootstrap start --network network.toml
     --public-address /dns4/peers.example.org/tcp/4001[/cyan]
@@ -61,7 +73,7 @@ def start(
     from p2pfed.config import NodeConfig
     from p2pfed.config_file import load_network
 
-    loaded = load_network(network)
+    loaded = [load_network(each) for each in network]
     node_config = node_config_of(
         config,
         listen=listen,

@@ -67,11 +67,11 @@ def create(
     Example: [cyan]p2pfed network create greenhouses --model prometheus-7b[/cyan]
     """
     from p2pfed.config_file import dump_network
-    from p2pfed.net.address import parse_bootstrap
+    from p2pfed.net.seeds import parse_seed_address
     from p2pfed.presets import create_network
 
     for address in bootstrap or ():
-        parse_bootstrap(address)
+        parse_seed_address(address)
     network = create_network(
         name,
         model,

@@ -26,8 +26,8 @@ BootstrapOption = Annotated[
     list[str] | None,
     typer.Option(
         "--bootstrap",
-        metavar="MULTIADDR",
-        help="A peer to try first, /ip4/HOST/tcp/PORT/p2p/ID; may be repeated.",
+        metavar="SEED",
+        help="A peer to try first, /ip4/HOST/tcp/PORT/p2p/ID, or /dnsaddr/HOST, or a file of these; may be repeated.",
     ),
 ]
 ListenOption = Annotated[
@@ -176,6 +176,11 @@ def render_status(status: dict[str, Any]) -> str:
             "swaps": _swaps(status),
             "network-wide": estimate_words(status["estimate"]),
         }
+    if networks := status.get("networks"):
+        rows["network"] = "\n".join(
+            f"{each['network']} ({each['network_id']}): {each['linked']} linked, {each['known']} known"
+            for each in networks
+        )
     rows |= {
         "peers": f"{status['neighbours']} neighbours, {status['linked']} linked, {status['known']} known",
         "moved": f"{size(status['bytes_sent'])} up, {size(status['bytes_received'])} down",
@@ -193,7 +198,10 @@ def render_peers(rows: list[dict[str, Any]]) -> str:
     if not rows:
         return "no peer is known yet"
     return columns(
-        ("NAME", "ROLE", "STATE", "FOUND BY", "PATH", "RTT", "UP", "DOWN", "FORM", "SWAPPED", "ADDRESS", "PEER"),
+        (
+            *("NAME", "ROLE", "STATE", "FOUND BY", "PATH", "RTT", "UP", "DOWN", "FORM", "SWAPPED", "ADDRESS", "PEER"),
+            *(("NETWORK",) if "network" in rows[0] else ()),
+        ),
         [
             (
                 row["name"] or None,
@@ -208,6 +216,7 @@ def render_peers(rows: list[dict[str, Any]]) -> str:
                 f"{duration(row['swapped_s_ago'])} ago" if row["swapped_s_ago"] is not None else None,
                 row["address"],
                 row["peer"],
+                *((row["network"],) if "network" in row else ()),
             )
             for row in rows
         ],

@@ -11,7 +11,7 @@ import trio
 from p2pfed.core.messages import Hello
 from p2pfed.errors import P2pfedError, ProtocolMissing, RemoteError
 from p2pfed.net.address import parse_address
-from p2pfed.net.driver import HELLO_PROTOCOL
+from p2pfed.net.hello_desk import HELLO_PROTOCOL
 from p2pfed.net.libp2p import Libp2pTransport
 from p2pfed.net.session import exchange_hellos
 from p2pfed.ports import PeerId

@@ -66,7 +66,9 @@ class Survey:
 
 async def survey(network: NetworkConfig, config: NodeConfig, home: Path, probes: Sequence[Probe]) -> Survey:
     """Raises ConfigError for a bootstrap address that is none."""
-    seeds = [Target(peer, (address,), "seed") for peer, address in bootstrap_peers(network, config)]
+    named = bootstrap_peers(network, config)
+    await named.refresh(trio.current_time(), failing=True)
+    seeds = [Target(peer, (address,), "seed") for peer, address in named.known()]
     status = await trio.to_thread.run_sync(_status, home)
     found = Survey(_hello(network), _own_peer(home), status)
     transport = _transport(config, running=status is not None)

@@ -22,7 +22,7 @@ SHA256_ID_PREFIX = bytes((0x12, 0x20))
 DIGEST_BYTES = 32
 
 HOST_KINDS = ("ip4", "ip6", "dns", "dns4", "dns6")
-_DNS_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
+DNS_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def _host(kind: str, host: str, text: str) -> str:
     if kind not in HOST_KINDS:
         raise ConfigError(f"multiaddr {text!r} starts with /{kind}, not one of {', '.join(HOST_KINDS)}")
     if kind.startswith("dns"):
-        if not _DNS_NAME.fullmatch(host):
+        if not DNS_NAME.fullmatch(host):
             raise ConfigError(f"multiaddr {text!r} has {host!r}, which is not a host name")
         return host
     try:

@@ -45,11 +45,11 @@ from p2pfed.core.events import (
 )
 from p2pfed.core.messages import Hello, PeerRecord, Version
 from p2pfed.errors import ConfigError, ProtocolMissing, RemoteError, TransportError
+from p2pfed.net.hello_desk import HELLO_PROTOCOL, HelloDesk
 from p2pfed.net.session import Session, exchange_hellos
 from p2pfed.net.worker import MixerWorker, Received
 from p2pfed.ports import Encoding, Link, Mixer, PeerId, Transport
 
-HELLO_PROTOCOL = "/p2pfed/hello/1"
 EVENTS_QUEUED_MAX = 32
 """Events waiting for the state task; readers wait beyond it. With a 256 KiB part each, 8 MiB."""
 INBOXES_MAX = 2
@@ -102,7 +102,9 @@ class Driver:
         on_report: Callable[[Report], None],
         on_remember: Callable[[tuple[PeerRecord, ...]], None],
         wall_clock: Callable[[], float],
+        desk: HelloDesk | None = None,
     ) -> None:
+        """`desk`: of a transport that several drivers share."""
         self.transport = transport
         self.sessions: dict[LinkId, Session] = {}
         self.bytes_sent_before = 0
@@ -122,7 +124,8 @@ class Driver:
         self._events_in, self._events_out = trio.open_memory_channel[Event](EVENTS_QUEUED_MAX)
         self._finished = False
         transport.serve(self._protocol, self._on_inbound)
-        transport.serve(HELLO_PROTOCOL, self._on_hello_inbound)
+        self._desk = desk if desk is not None else HelloDesk(transport)
+        self._desk.add(self)
 
     @property
     def bytes_sent(self) -> int:
@@ -288,28 +291,36 @@ class Driver:
             with trio.fail_after(DIAL_S):
                 link = await self.transport.open(peer, address, HELLO_PROTOCOL)
                 try:
-                    theirs = await exchange_hellos(link, self._own_hello())
+                    theirs = await exchange_hellos(link, self.own_hello())
                 finally:
                     await link.aclose()
         except (TransportError, RemoteError, trio.TooSlowError) as error:
             await self.tell(DialFailed(peer, f"{address}: speaks neither our network nor p2pfed's hello ({error})"))
             return
-        why = difference(self._own_hello(), theirs)
+        why = difference(self.own_hello(), theirs)
         if why is None:
             await self.tell(DialFailed(peer, f"{address}: not listening for this network yet"))
         else:
             await self.tell(PeerRefused(peer, why))
-        await self.transport.disconnect(peer)
+        await self._disconnect(peer)
 
-    async def _on_hello_inbound(self, link: Link) -> None:
+    async def ready(self) -> None:
+        """Until the machine has begun."""
         await self._ready.wait()
-        try:
-            theirs = await exchange_hellos(link, self._own_hello())
-            why = difference(self._own_hello(), theirs)
-            if why is not None:
-                await self.tell(PeerRefused(link.peer, why))
-        finally:
-            await link.aclose()
+
+    def uses(self, peer: PeerId) -> bool:
+        """There is a session with that peer."""
+        return any(session.link.peer == peer for session in self.sessions.values())
+
+    async def greeted(self, peer: PeerId, theirs: Hello) -> None:
+        """A peer said hello and was answered for this network."""
+        why = difference(self.own_hello(), theirs)
+        if why is not None:
+            await self.tell(PeerRefused(peer, why))
+
+    async def _disconnect(self, peer: PeerId) -> None:
+        if not self._desk.uses(peer):
+            await self.transport.disconnect(peer)
 
     async def _on_inbound(self, link: Link) -> None:
         await self._ready.wait()
@@ -319,7 +330,7 @@ class Driver:
         """Handshake, then the session until its end."""
         try:
             async with self._handshakes:
-                hello = await exchange_hellos(link, self._own_hello())
+                hello = await exchange_hellos(link, self.own_hello())
         except (TransportError, RemoteError) as error:
             await link.aclose()
             if link.outbound:
@@ -334,12 +345,11 @@ class Driver:
             del self.sessions[number]
             self.bytes_sent_before += session.bytes_sent
             self.bytes_received_before += session.bytes_received
-        if not any(other.link.peer == link.peer for other in self.sessions.values()):
-            await self.transport.disconnect(link.peer)
+        await self._disconnect(link.peer)
 
     def _read_part(self, digest: bytes, index: int) -> bytes | None:
         return self.worker.part(digest, index) if self.worker is not None else None
 
-    def _own_hello(self) -> Hello:
+    def own_hello(self) -> Hello:
         assert self._hello is not None
         return replace(self._hello, time_s=self._wall_clock(), addresses=tuple(self.transport.addresses()))

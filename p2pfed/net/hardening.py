@@ -288,9 +288,10 @@ def no_background_dials(host: BasicHost) -> None:
 
 
 def no_identify(host: BasicHost) -> None:
-    """Identify opens a stream to every new peer and tells it all addresses; ping is a stream anybody can hold open.
+    """Identify opens a stream to every new peer, as a system task, where an exception ends the process.
 
-    p2pfed needs neither, and identify runs as a system task, where an exception ends the process.
+    What libp2p serves by itself goes too: its ping is a stream anybody can hold open.
+    `net.identify` serves both, bounded.
     """
 
     def nothing(peer_id: object, *, reason: str) -> None:

@@ -59,6 +59,8 @@ LIMITS = hardening.Limits(
     streams_per_peer_max=16,  # a gossip link, a hello and a few swaps at a time; above it streams are reset
 )
 CLOSE_S = 2.0
+RELEASE_S = 1.0
+"""A connection that is still in use by then stays."""
 
 
 class _GatedNoise(NoiseTransport):
@@ -92,6 +94,7 @@ class Libp2pTransport:
         listen: Sequence[str] = ("/ip4/0.0.0.0/tcp/0",),
         allowed: Callable[[PeerId], bool] = lambda peer: True,
         interfaces: Sequence[str] = (),
+        limits: hardening.Limits = LIMITS,
     ) -> None:
         """`interfaces`: the ones whose addresses are told; none: all usable ones.
 
@@ -100,7 +103,8 @@ class Libp2pTransport:
         hardening.apply()
         self._interfaces = tuple(interfaces)
         self._listen = tuple(_listen_address(text) for text in listen)
-        self._host = _make_host(identity, allowed)
+        self._limits = limits
+        self._host = _make_host(identity, allowed, limits)
         self._swarm = cast(Swarm, self._host.get_network())
         self._peer = PeerId(str(self._host.get_id()))
         self._nursery: trio.Nursery | None = None
@@ -126,6 +130,13 @@ class Libp2pTransport:
     def connections(self) -> int:
         """Live connections, for status."""
         return len(self._swarm.get_connections())
+
+    def connected(self, peer: PeerId) -> bool:
+        return any(not connection.is_closed for connection in self._connections(peer))
+
+    def protocols(self) -> list[str]:
+        """Every protocol that is served, by name."""
+        return sorted(str(each) for each in self._host.get_mux().get_protocols() if each is not None)
 
     def serve(self, protocol: str, handler: Callable[[Link], Awaitable[None]]) -> None:
         async def handle(stream: INetStream) -> None:
@@ -188,12 +199,25 @@ class Libp2pTransport:
             raise TransportError(str(error)) from error
         if target.peer is not None and peer is not None and target.peer != peer:
             raise TransportError(f"address {address} names another peer than {peer}")
-        with _limit(DIAL_S, f"{target} did not answer in {DIAL_S:.0f} s"):
+        late = f"no answer in {DIAL_S:.0f} s: the host is off, or a firewall drops the port"
+        with _limit(DIAL_S, f"no connection to {target}: {late}"):
             connection = await self._connection(peer or target.peer, target)
             return await self._stream(connection, protocol)
 
     async def disconnect(self, peer: PeerId) -> None:
         await hardening.close_connections(self._connections(peer))
+
+    def release(self, peer: PeerId) -> None:
+        """Close, soon, the connections to that peer over which nothing runs any more."""
+        self._spawn(self._release, peer)
+
+    async def _release(self, peer: PeerId) -> None:
+        idle: list[SwarmConn] = []
+        with trio.move_on_after(RELEASE_S):
+            while not idle:
+                await trio.sleep(RELEASE_S / 10)  # a stream's end takes a moment to be told
+                idle = [each for each in self._connections(peer) if not _in_use(each)]
+        await hardening.close_connections(idle)
 
     def _connections(self, peer: PeerId) -> list[SwarmConn]:
         return [cast(SwarmConn, c) for c in self._swarm.get_connections(ID.from_base58(peer))]
@@ -218,8 +242,8 @@ class Libp2pTransport:
     async def _dial(self, peer: PeerId | None, target: Address) -> SwarmConn:
         if self._nursery is None:
             raise TransportError("this transport is not running")
-        if len(self._swarm.get_connections()) >= LIMITS.connections_max:
-            raise TransportError(f"{LIMITS.connections_max} connections are open already, none more is made")
+        if len(self._swarm.get_connections()) >= self._limits.connections_max:
+            raise TransportError(f"{self._limits.connections_max} connections are open already, none more is made")
         raw: RawConnection | None = None
         done = False
         try:
@@ -290,7 +314,7 @@ class Libp2pTransport:
             await self._host.close()
 
 
-def _make_host(identity: Identity, allowed: Callable[[PeerId], bool]) -> BasicHost:
+def _make_host(identity: Identity, allowed: Callable[[PeerId], bool], limits: hardening.Limits) -> BasicHost:
     private = Ed25519PrivateKey.new(identity.seed)
     key_pair = KeyPair(private, private.get_public_key())
     host = new_host(
@@ -299,16 +323,21 @@ def _make_host(identity: Identity, allowed: Callable[[PeerId], bool]) -> BasicHo
         muxer_opt={TProtocol(YAMUX): Yamux},
         disable_identify_address_discovery=True,
         connection_config=ConnectionConfig(
-            max_connections=LIMITS.connections_max,
+            max_connections=limits.connections_max,
             min_connections=0,
             low_watermark=0,
-            high_watermark=LIMITS.connections_max,
+            high_watermark=limits.connections_max,
             inbound_upgrade_timeout=UPGRADE_S,
         ),
     )
     assert isinstance(host, BasicHost)
-    hardening.harden(host, LIMITS)
+    hardening.harden(host, limits)
     return host
+
+
+def _in_use(connection: SwarmConn) -> bool:
+    """A stream that ended with unread bytes stays in the books for a minute."""
+    return any(not stream.closed for stream in cast(Yamux, connection.muxed_conn).streams.values())
 
 
 def _listen_address(text: str) -> Address:

@@ -18,6 +18,7 @@ from libp2p.security.noise.exceptions import PeerIDMismatchesPubkey
 from libp2p.tools.anyio_service.exceptions import LifecycleError
 
 from p2pfed.errors import P2pfedError, ProtocolMissing, RemoteError, TransportError
+from p2pfed.net.dial_words import words_of
 from p2pfed.net.framing import FrameBuffer, encode
 from p2pfed.ports import PeerId
 
@@ -125,7 +126,9 @@ def as_transport_errors(what: str) -> Iterator[None]:
         raise ProtocolMissing(f"{what}: {error}") from error
     except PeerIDMismatchesPubkey as error:
         raise RemoteError(f"{what}: another peer answers there") from error
-    except (BaseLibp2pError, OSError, LifecycleError, trio.ClosedResourceError, trio.BrokenResourceError) as error:
+    except OSError as error:
+        raise TransportError(f"{what}: {words_of(error)}") from error
+    except (BaseLibp2pError, LifecycleError, trio.ClosedResourceError, trio.BrokenResourceError) as error:
         raise TransportError(f"{what}: {str(error) or type(error).__name__}") from error
     except Exception as error:
         raise RemoteError(f"{what}: malformed bytes ({error!r})") from error

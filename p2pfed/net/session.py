@@ -147,12 +147,35 @@ class Session:
 
 async def exchange_hellos(link: Link, own: Hello) -> Hello:
     """Send own, receive theirs. Raises TransportError (late or gone) or RemoteError (not a hello)."""
+    return await _within_time(_exchange(link, own))
+
+
+async def answer_hello(link: Link, own: Callable[[Hello], Hello]) -> Hello:
+    """Receive theirs, send what `own` answers it. Raises as `exchange_hellos`."""
+    return await _within_time(_answer(link, own))
+
+
+async def _exchange(link: Link, own: Hello) -> Hello:
+    await link.send(encode(own))
+    return _hello(await link.receive())
+
+
+async def _answer(link: Link, own: Callable[[Hello], Hello]) -> Hello:
+    theirs = _hello(await link.receive())
+    await link.send(encode(own(theirs)))
+    return theirs
+
+
+async def _within_time(hello: Awaitable[Hello]) -> Hello:
     try:
         with trio.fail_after(HANDSHAKE_S):
-            await link.send(encode(own))
-            message = decode(await link.receive())
+            return await hello
     except trio.TooSlowError:
         raise TransportError(f"no hello within {HANDSHAKE_S:.0f} s") from None
+
+
+def _hello(frame: bytes) -> Hello:
+    message = decode(frame)
     if not isinstance(message, Hello):
         raise RemoteError(f"{type(message).__name__} where a Hello was due")
     if not math.isfinite(message.time_s):

@@ -16,10 +16,10 @@ from p2pfed.core.collection import CollectionSettings, Collector, Contribution
 from p2pfed.core.events import FoundBy, PeerFound, Report, Started
 from p2pfed.core.messages import PROTOCOL_VERSION, Hello, Role, Version
 from p2pfed.errors import TransportError
-from p2pfed.net.address import parse_bootstrap
 from p2pfed.net.driver import Driver
 from p2pfed.net.identity import new_identity
 from p2pfed.net.libp2p import Libp2pTransport
+from p2pfed.net.seeds import resolve_all
 from p2pfed.ports import Encoding, PeerId
 
 
@@ -72,7 +72,7 @@ async def collect(
     mean = MeanMixer()
     driver = Driver(transport, network.network_id, on_report=_ignore, on_remember=lambda _: None, wall_clock=time.time)
     driver.attach(mean, settings.encoding, None, 0.0)
-    peers = [parse_bootstrap(text) for text in bootstrap]
+    peers = await resolve_all(bootstrap)
     found = [PeerFound(peer, (address,), FoundBy.BOOTSTRAP) for peer, address in peers]
     async with transport.running():
         await driver.run(collector, hello, [*found, Started()])

@@ -57,6 +57,26 @@ def test_a_public_address_is_what_is_told(shell: Shell, network: Path, tmp_path:
 
 
 @pytest.mark.slow
+def test_one_bootstrap_peer_serves_two_networks(shell: Shell, network: Path, tmp_path: Path) -> None:
+    assert shell("network", "create", "second", "--model", "glassllm-en").code == 0
+    start = ("bootstrap", "start", "--network", network, "--network", Path("second.toml").absolute(), "--no-mdns")
+    running = process(*start, "--home", tmp_path / "home", "--listen", "/ip4/127.0.0.1/tcp/0")
+    try:
+        assert running.stdout is not None
+        assert running.stdout.readline().startswith("/ip4/127.0.0.1/tcp/")
+        status = shell("bootstrap", "status", "--home", tmp_path / "home", "--format", "json").json
+        assert [each["network"] for each in status["networks"]] == ["trial", "second"]
+        out = shell("bootstrap", "status", "--home", tmp_path / "home").out
+        assert "introducing newcomers of 2 networks" in out
+        assert "trial (" in out and "second (" in out
+        assert shell("bootstrap", "stop", "--home", tmp_path / "home").code == 0
+        running.communicate(timeout=STOP_S)
+    finally:
+        running.kill()
+    assert running.returncode == 0
+
+
+@pytest.mark.slow
 def test_a_port_in_use_is_one_sentence(network: Path, tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

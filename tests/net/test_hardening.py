@@ -6,8 +6,6 @@
 import logging
 import socket
 import struct
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -438,28 +436,3 @@ def test_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(LocalError, match=r"0\.9\.0") as caught:
         hardening.apply()
     assert caught.value.exit_code == ExitCode.EXTRA_MISSING
-
-
-FIGURES = """
-import sys
-{before}
-from p2pfed.net.libp2p import Libp2pTransport
-with open("/proc/self/statm") as file:
-    pages = int(file.read().split()[1])
-import resource
-print(pages * resource.getpagesize() // 2**20)
-print(*[name for name in ("httpx", "requests", "zeroconf") if name in sys.modules])
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.slow
-def test_what_is_not_needed_is_not_loaded() -> None:
-    def figures(before: str) -> list[str]:
-        command = [sys.executable, "-c", FIGURES.format(before=before)]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-
-    slim, full = figures(""), figures("import libp2p")
-    assert slim[1:] == []
-    assert full[1:] == ["httpx", "requests", "zeroconf"]
-    assert int(slim[0]) < int(full[0])

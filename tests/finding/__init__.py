@@ -1,0 +1,1 @@
+"""Peers that find each other beyond the LAN: whole nodes and bootstrap peers, on loopback."""
