@@ -26,7 +26,7 @@ from p2pfed.doctor.reach import Context
 from p2pfed.doctor.survey import Survey, _hello, _run_probe
 from p2pfed.errors import TransportError
 from p2pfed.net.discovery import Sighting
-from p2pfed.net.driver import HELLO_PROTOCOL
+from p2pfed.net.hello_desk import HELLO_PROTOCOL
 from p2pfed.net.identity import Identity, new_identity
 from p2pfed.net.libp2p import Libp2pTransport
 from p2pfed.net.mdns_link import LinkReport
