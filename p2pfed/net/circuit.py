@@ -17,12 +17,14 @@ from google.protobuf.message import DecodeError
 from libp2p.io.abc import ReadWriteCloser
 from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.peer.id import ID
-from libp2p.relay.circuit_v2.pb import circuit_pb2 as pb
+from libp2p.relay.circuit_v2.pb import circuit_pb2
 
 from p2pfed.errors import ConfigError, RemoteError, TransportError
 from p2pfed.net.address import parse_peer
 from p2pfed.net.raw_stream import READ_BYTES, RawStream
 from p2pfed.ports import PeerId
+
+pb = circuit_pb2  # for the relay's two sides as well
 
 HOP = "/libp2p/circuit/relay/0.2.0/hop"
 STOP = "/libp2p/circuit/relay/0.2.0/stop"
@@ -150,4 +152,3 @@ def status_name(status: pb.Status.ValueType) -> str:
         return str(pb.Status.Name(status)).lower().replace("_", " ")
     except ValueError:
         return f"status {status}"
-

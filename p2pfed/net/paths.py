@@ -156,11 +156,12 @@ class Paths:
             finally:
                 tcp.socket.close()
 
-    async def accept_circuit(self, raw: RawStream, peer: PeerId) -> None:
+    async def accept_circuit(self, raw: RawStream, peer: PeerId, on_up: Callable[[PeerId], None]) -> None:
         """The far end of a circuit, once its STOP was answered; returns when the connection has ended."""
         circuit = CircuitStream(raw, f"{raw.address}/p2p/{raw.peer}/{CIRCUIT}")
         with limit(UPGRADE_S, f"no handshake through the relay in {UPGRADE_S:.0f} s"):
             connection = await self._upgrade(circuit, peer, False, "no connection through the relay")
+        on_up(peer)
         await connection.event_closed.wait()
 
     async def upgrade(self, tcp: trio.SocketStream, peer: PeerId | None, *, dialler: bool, what: str) -> SwarmConn:
