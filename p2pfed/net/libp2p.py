@@ -28,7 +28,7 @@ from p2pfed.net.host import make_host
 from p2pfed.net.identity import Identity
 from p2pfed.net.interfaces import concrete_hosts, probe_port
 from p2pfed.net.libp2p_link import Libp2pLink
-from p2pfed.net.paths import Paths, address_of, dialled_address, limit, local_port_of
+from p2pfed.net.paths import Paths, address_of, dialled_address, dialled_from, limit
 from p2pfed.net.raw_stream import RawStream
 from p2pfed.ports import Link, PeerId
 
@@ -157,7 +157,7 @@ class Libp2pTransport:
         return Libp2pLink(stream, address_of(stream), outbound, self._spawn)
 
     def _raw(self, stream: NetStream, outbound: bool) -> RawStream:
-        return RawStream(stream, address_of(stream), outbound, local_port_of(stream))
+        return RawStream(stream, address_of(stream), outbound, dialled_from(stream))
 
     def _spawn(self, function: Callable[..., Awaitable[None]], *arguments: object) -> None:
         """What ends a stream outlives its caller, not this transport; afterwards there is nothing to end."""

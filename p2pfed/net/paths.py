@@ -26,6 +26,7 @@ from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
 from libp2p.protocol_muxer.multiselect_client import MultiselectClient
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
+from libp2p.rcmgr import Direction
 from multiaddr import Multiaddr
 
 from p2pfed.errors import ConfigError, RemoteError, TransportError
@@ -263,13 +264,15 @@ def address_of(stream: NetStream) -> str:
     return _address_of(hardening.carrier_of(stream.swarm_conn))
 
 
-def local_port_of(stream: NetStream) -> int:
-    """Of the stream's connection at this end; 0 where it is relayed or gone."""
+def dialled_from(stream: NetStream) -> int:
+    """As `RawStream.dialled_from`."""
     assert stream.swarm_conn is not None
     carrier = hardening.carrier_of(stream.swarm_conn)
+    if stream.swarm_conn.direction is not Direction.OUTBOUND or not isinstance(carrier, TrioTCPStream):
+        return 0
     try:
-        return int(carrier.stream.socket.getsockname()[1]) if isinstance(carrier, TrioTCPStream) else 0
-    except OSError:
+        return int(carrier.stream.socket.getsockname()[1])
+    except OSError:  # gone already
         return 0
 
 

@@ -15,6 +15,7 @@ from p2pfed.net import circuit
 from p2pfed.net.address import CIRCUIT
 from p2pfed.net.circuit import pb
 from p2pfed.net.libp2p import Libp2pTransport
+from p2pfed.net.paths import limit
 from p2pfed.net.raw_stream import RawStream
 from p2pfed.ports import PeerId
 
@@ -133,10 +134,8 @@ class RelayClient:
         if raw.peer not in self._granted:
             await circuit.send_stop_status(raw, pb.PERMISSION_DENIED)
             return
-        with trio.move_on_after(ASK_S) as scope:
+        with limit(ASK_S, f"no request within {ASK_S:.0f} s"):
             ask = await circuit.read(raw, pb.StopMessage)
-        if scope.cancelled_caught:
-            raise TransportError(f"no request within {ASK_S:.0f} s")
         if ask.type != pb.StopMessage.CONNECT:
             await circuit.send_stop_status(raw, pb.UNEXPECTED_MESSAGE)
             return

@@ -19,6 +19,7 @@ from p2pfed.net.address import is_circuit
 from p2pfed.net.allowance import Allowance
 from p2pfed.net.circuit import pb
 from p2pfed.net.libp2p import Libp2pTransport
+from p2pfed.net.paths import limit
 from p2pfed.net.raw_stream import RawStream
 from p2pfed.ports import PeerId
 
@@ -90,11 +91,8 @@ class RelayServer:
             await trio.sleep_forever()
 
     async def _on_hop(self, raw: RawStream) -> None:
-        ask = pb.HopMessage()
-        with trio.move_on_after(ASK_S) as scope:
+        with limit(ASK_S, f"no request within {ASK_S:.0f} s"):
             ask = await circuit.read(raw, pb.HopMessage)
-        if scope.cancelled_caught:
-            raise TransportError(f"no request within {ASK_S:.0f} s")
         if not self._asks.allows(raw.peer, trio.current_time()):
             await circuit.send_hop_status(raw, pb.RESOURCE_LIMIT_EXCEEDED)
         elif is_circuit(raw.address):  # no circuits through circuits

@@ -219,7 +219,7 @@ def test_circuits_and_reservations_have_numbers() -> None:
 def test_asks_have_a_rate() -> None:
     async def main() -> None:
         limits = RelayLimits(asks_burst=3, asks_per_minute=0.0)
-        async with meeting(limits) as (relay, far, near, address):
+        async with meeting(limits) as (_, far, near, address):
             outcomes: list[str] = []
             for _ in range(5):
                 try:
@@ -358,7 +358,7 @@ def test_a_stop_of_a_stranger_is_refused() -> None:
 
 def test_no_circuits_through_circuits() -> None:
     async def main() -> None:
-        async with meeting() as (relay, far, near, address):
+        async with meeting() as (_, far, near, address):
             nested = RelayServer(far.transport, clock)
             assert nested.reservations == 0
             await near.transport.open(far.transport.peer, address, ECHO)
