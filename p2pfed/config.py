@@ -115,6 +115,8 @@ class NodeConfig:
     listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/0",)
     bootstrap: tuple[str, ...] = ()
     mdns: bool = True
+    portmap: bool = True
+    """Ask the router for a port, where others cannot dial this device."""
     device: str = "auto"
     """"auto", "cpu", "cuda"."""
     threads: int = 1

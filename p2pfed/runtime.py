@@ -28,7 +28,9 @@ from p2pfed.errors import P2pfedError
 from p2pfed.journal import Journal
 from p2pfed.net.address import parse_bootstrap
 from p2pfed.net.driver import Driver
-from p2pfed.ports import Encoding, Mixer, PeerId, Transport
+from p2pfed.net.libp2p import Libp2pTransport
+from p2pfed.outside import Outside
+from p2pfed.ports import Encoding, Mixer, PeerId
 from p2pfed.store import Home
 
 JOURNAL_NAME = "events.jsonl"
@@ -87,7 +89,7 @@ class Runtime:
         config: NodeConfig,
         settings: PeerSettings,
         home: Home,
-        transport: Transport,
+        transport: Libp2pTransport,
         mixer: Mixer | None,
         log: Log,
     ) -> None:
@@ -122,10 +124,22 @@ class Runtime:
             on_report=self._on_report,
             on_remember=self._on_remember,
             wall_clock=time.time,
+            addresses=lambda: self.outside.addresses(),
         )
         if mixer is not None:
             self.driver.attach(mixer, self.hello.encoding, home.save_checkpoint, config.checkpoint_interval_s)
         self._bootstrap = bootstrap_peers(network, config)
+        self.outside = Outside(
+            role,
+            transport,
+            self.driver,
+            self.state.membership,
+            lambda: self._bootstrap,
+            portmap=config.portmap,
+            on_report=self._on_report,
+            wall_clock=time.time,
+            rng=self._rng,
+        )
         self._stop_reason: str | None = None
         self._stop_asked = trio.Event()
 
@@ -140,6 +154,7 @@ class Runtime:
                 )
                 if self.config.mdns:
                     nursery.start_soon(self._browse)
+                nursery.start_soon(self.outside.run)
                 nursery.start_soon(self._pass_on_stop)
                 if self.role is Role.NODE:
                     nursery.start_soon(self._tell_figures)
@@ -165,7 +180,7 @@ class Runtime:
 
     def own_addresses(self) -> list[str]:
         """Multiaddrs with /p2p/: what one hands to others."""
-        return [f"{address}/p2p/{self.transport.peer}" for address in self.transport.addresses()]
+        return [f"{address}/p2p/{self.transport.peer}" for address in self.outside.addresses()]
 
     def status(self) -> dict[str, object]:
         """What `p2pfed node status` shows: plain values only."""
@@ -181,6 +196,7 @@ class Runtime:
             "network_id": self.network.network_id,
             "home": str(self.home.path),
             "addresses": self.own_addresses(),
+            "reachability": self.outside.status(),
             "uptime_s": round(time.monotonic() - self._started_at, 1),
             "doing": self._doing(len(neighbours)),
             "training_over": state.training_over,
@@ -304,6 +320,8 @@ class Runtime:
         self._log(report.kind, report.fields)
         self._totals.add(report)
         fields = report.fields
+        if report.kind == "neighbour-linked":
+            self.outside.reach.look()
         match report.kind:
             case "identity-in-use":
                 self.notices.add(

@@ -179,6 +179,7 @@ def render_status(status: dict[str, Any]) -> str:
     rows |= {
         "peers": f"{status['neighbours']} neighbours, {status['linked']} linked, {status['known']} known",
         "moved": f"{size(status['bytes_sent'])} up, {size(status['bytes_received'])} down",
+        "reach": status["reachability"]["sentence"],
         "address": "\n".join(status["addresses"]),
         "home": status["home"],
     }

@@ -9,7 +9,7 @@ were measured, and 0.41 ms with a thread for it.
 import heapq
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -43,8 +43,10 @@ from p2pfed.core.events import (
     TimerFired,
     Train,
 )
-from p2pfed.core.messages import Hello, PeerRecord, Version
+from p2pfed.core.messages import ADDRESSES_MAX, Hello, PeerRecord, Version
 from p2pfed.errors import ConfigError, ProtocolMissing, RemoteError, TransportError
+from p2pfed.net.address import is_circuit
+from p2pfed.net.dial_order import dial_order
 from p2pfed.net.session import Session, exchange_hellos
 from p2pfed.net.worker import MixerWorker, Received
 from p2pfed.ports import Encoding, Link, Mixer, PeerId, Transport
@@ -102,8 +104,11 @@ class Driver:
         on_report: Callable[[Report], None],
         on_remember: Callable[[tuple[PeerRecord, ...]], None],
         wall_clock: Callable[[], float],
+        addresses: Callable[[], Sequence[str]] | None = None,
     ) -> None:
+        """`addresses`: those to tell others, where they are not just the transport's."""
         self.transport = transport
+        self._addresses = addresses or transport.addresses
         self.sessions: dict[LinkId, Session] = {}
         self.bytes_sent_before = 0
         self.bytes_received_before = 0
@@ -263,9 +268,9 @@ class Driver:
         await self.tell(Admitted(digest, problem))
 
     async def _dial(self, peer: PeerId, addresses: tuple[str, ...]) -> None:
-        """Addresses in turn until one gives a link; the reason of each failure is kept."""
+        """Addresses in turn, circuits late, until one gives a link; the reason of each failure is kept."""
         failures: list[str] = []
-        for address in addresses:
+        for address in dial_order(addresses, self.transport.addresses()):
             try:
                 with trio.fail_after(DIAL_S):
                     link = await self.transport.open(peer, address, self._protocol)
@@ -281,6 +286,22 @@ class Driver:
                 await self._serve(link)
                 return
         await self.tell(DialFailed(peer, "; ".join(failures)))
+
+    def leave_relay(self, peer: PeerId, address: str) -> None:
+        """A direct connection stands: a link of ours that goes through a relay moves to it. A swap goes on there."""
+        for session in self.sessions.values():
+            if session.link.peer == peer and session.link.outbound and is_circuit(session.link.address):
+                self._nursery.start_soon(self._move, peer, address)
+                return
+
+    async def _move(self, peer: PeerId, address: str) -> None:
+        """The machine lets the newer of two links to one peer replace the older."""
+        try:
+            with trio.fail_after(DIAL_S):
+                link = await self.transport.open(peer, address, self._protocol)
+        except (TransportError, RemoteError, trio.TooSlowError):
+            return  # the relayed link stays; once its connection is closed the peer is dialled anew
+        await self._serve(link)
 
     async def _diagnose(self, peer: PeerId, address: str) -> None:
         """The peer speaks, but not our network's protocol: ask which field differs."""
@@ -342,4 +363,4 @@ class Driver:
 
     def _own_hello(self) -> Hello:
         assert self._hello is not None
-        return replace(self._hello, time_s=self._wall_clock(), addresses=tuple(self.transport.addresses()))
+        return replace(self._hello, time_s=self._wall_clock(), addresses=tuple(self._addresses())[:ADDRESSES_MAX])
