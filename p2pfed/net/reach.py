@@ -174,24 +174,28 @@ class Reachability:
         finding = await self._ask(observers, claims)
         if not finding.reached and (more := self._claims(finding)) != claims:
             finding = await self._ask(observers, more)
-        if finding.answers and (not finding.reached or self._mapping is not None) and finding.nat is not Nat.NONE:
-            finding = await self._map(observers, finding)
         if not finding.answers and self._finding.answers:
             return  # all are gone: what they said is still the best guess
+        self._conclude(finding)
+        if finding.answers and (not finding.reached or self._mapping is not None) and finding.nat is not Nat.NONE:
+            await self._map(observers, finding)
+
+    def _conclude(self, finding: Finding) -> None:
         self._finding = finding
         self._client.want(bool(finding.answers) and not finding.reached)
         self._say()
 
-    async def _map(self, observers: Sequence[Observer], finding: Finding) -> Finding:
+    async def _map(self, observers: Sequence[Observer], finding: Finding) -> None:
         """Ask the router for a port, or to keep it; what it says counts once somebody came in by it."""
-        host = finding.external.host if finding.external is not None else ""
         if not self._portmap or not self._transport.paths.sources or not _is_global(str(finding.external)):
-            return finding
+            return
         self._mapping = await ask_mapping(self._transport.paths.sources[0][1])
-        if self._mapping is None or self._mapping.external.host != host or finding.reached:
-            return finding  # another host: a router behind a router
-        again = await self._ask(observers, self._claims(finding))
-        return again if again.answers else finding
+        if self._mapping is None or finding.reached or finding.external is None:
+            return
+        if self._mapping.external.host == finding.external.host:  # else it is a router behind a router
+            again = await self._ask(observers, self._claims(finding))
+            if again.answers:
+                self._conclude(again)
 
     async def _ask(self, observers: Sequence[Observer], claims: tuple[str, ...]) -> Finding:
         answers: list[Answer] = []
