@@ -27,9 +27,8 @@ def direct_only(addresses: Sequence[str], own: Sequence[str]) -> tuple[str, ...]
 
 
 def _rank(text: str, near: set[str]) -> int:
-    try:
-        address = parse_address(text)
-    except ConfigError:
+    address = _parsed(text)
+    if address is None:
         return 4
     if address.relayed:
         return 2
@@ -41,10 +40,17 @@ def _rank(text: str, near: set[str]) -> int:
 
 
 def _networks(own: Sequence[str]) -> set[str]:
-    parsed = [parse_address(text) for text in own]
+    parsed = filter(None, map(_parsed, own))
     return {_network(address) for address in parsed if not address.relayed and address.kind in ("ip4", "ip6")}
 
 
 def _network(address: Address) -> str:
     ip = ipaddress.ip_address(address.host)
     return str(ipaddress.ip_network(f"{ip}/{NEAR_PREFIX[ip.version]}", strict=False))
+
+
+def _parsed(text: str) -> Address | None:
+    try:
+        return parse_address(text)
+    except ConfigError:
+        return None

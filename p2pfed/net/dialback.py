@@ -26,8 +26,8 @@ CLAIMS_MAX = 4
 """The listening port as seen, as forwarded, as mapped, and one of IPv6."""
 MESSAGE_BYTES_MAX = 4096
 """Four addresses and four reasons of a line each take a quarter of it."""
-ASK_S = 25.0
-"""CLAIMS_MAX dials one after another, and the way there and back."""
+ASK_S = 15.0
+"""A dial, a wait for its turn, and the way there and back."""
 READ_S = 10.0
 REASON_CHARS_MAX = 200
 DIALS_AT_ONCE = 8
@@ -79,19 +79,23 @@ class DialBackServer:
         if not self._asks.allows(raw.peer, trio.current_time()):
             raise RemoteError("asks for dial-back more often than it may")
         observed = parse_address(raw.address)
-        results = [(str(claim), await self._try(raw.peer, claim, observed)) for claim in claims]
-        await raw.write_message(bytes(msgpack.packb([str(observed), results])))
+        results: dict[str, str] = {}
+        async with trio.open_nursery() as nursery:
+            for claim in claims:
+                nursery.start_soon(self._try, raw.peer, claim, observed, results)
+        await raw.write_message(bytes(msgpack.packb([str(observed), list(results.items())])))
 
-    async def _try(self, peer: PeerId, claim: Address, observed: Address) -> str:
+    async def _try(self, peer: PeerId, claim: Address, observed: Address, results: dict[str, str]) -> None:
         """ANSWERED, the reason of the failure, or "" where it was not tried."""
+        results[str(claim)] = ""
         if (claim.kind, claim.host) != (observed.kind, observed.host) or claim.relayed:
-            return ""
+            return
         async with self._dials:
             try:
                 await self._transport.paths.probe(peer, str(claim))
+                results[str(claim)] = ANSWERED
             except P2pfedError as error:
-                return str(error)[:REASON_CHARS_MAX]
-        return ANSWERED
+                results[str(claim)] = str(error)[:REASON_CHARS_MAX]
 
 
 async def ask_dialback(transport: Libp2pTransport, peer: PeerId, address: str, claims: Sequence[str]) -> Answer:

@@ -44,9 +44,10 @@ from p2pfed.core.events import (
     Train,
 )
 from p2pfed.core.messages import ADDRESSES_MAX, Hello, PeerRecord, Version
-from p2pfed.errors import ConfigError, ProtocolMissing, RemoteError, TransportError
+from p2pfed.errors import ProtocolMissing, RemoteError, TransportError
 from p2pfed.net.address import is_circuit
 from p2pfed.net.dial_order import dial_order
+from p2pfed.net.open_first import DIAL_S, open_first
 from p2pfed.net.session import Session, exchange_hellos
 from p2pfed.net.worker import MixerWorker, Received
 from p2pfed.ports import Encoding, Link, Mixer, PeerId, Transport
@@ -58,8 +59,6 @@ INBOXES_MAX = 2
 """Received versions held at once: the one in a swap and one that a late mix still needs."""
 HANDSHAKES_MAX = 32
 """Inbound links shaking hands at once: a flood waits outside the state machine."""
-DIAL_S = 15.0
-"""One address, from dial to hello."""
 STOP_S = 3.0
 """Goodbyes and the last checkpoint get so long: Ctrl-C must end a node within 5 s."""
 
@@ -268,24 +267,16 @@ class Driver:
         await self.tell(Admitted(digest, problem))
 
     async def _dial(self, peer: PeerId, addresses: tuple[str, ...]) -> None:
-        """Addresses in turn, circuits late, until one gives a link; the reason of each failure is kept."""
-        failures: list[str] = []
-        for address in dial_order(addresses, self.transport.addresses()):
-            try:
-                with trio.fail_after(DIAL_S):
-                    link = await self.transport.open(peer, address, self._protocol)
-            except ProtocolMissing:
-                await self._diagnose(peer, address)
-                return
-            except (TransportError, RemoteError, ConfigError) as error:
-                # ConfigError: a stranger told us an address that is none.
-                failures.append(f"{address}: {error}")
-            except trio.TooSlowError:
-                failures.append(f"{address}: no answer within {DIAL_S:.0f} s")
-            else:
-                await self._serve(link)
-                return
-        await self.tell(DialFailed(peer, "; ".join(failures)))
+        """The first address that gives a link; the reason of each failure is kept."""
+        ordered = dial_order(addresses, self.transport.addresses())
+        try:
+            link = await open_first(self.transport, peer, ordered, self._protocol)
+        except ProtocolMissing as error:
+            await self._diagnose(peer, error.address)
+        except TransportError as error:
+            await self.tell(DialFailed(peer, str(error)))
+        else:
+            await self._serve(link)
 
     def leave_relay(self, peer: PeerId, address: str) -> None:
         """A direct connection stands: a link of ours that goes through a relay moves to it. A swap goes on there."""

@@ -1,7 +1,7 @@
 """The connections of one host: to whom, by which way (direct or relayed), and how a new one is made.
 
 A direct dial leaves from the port this device listens on where it can. A direct connection is preferred to a relayed
-one wherever both stand. One dial to a peer at a time.
+one wherever both stand. One dial to an address at a time.
 """
 
 from collections import Counter
@@ -38,7 +38,7 @@ from p2pfed.net.outbound import Source, open_elsewhere, open_tcp
 from p2pfed.net.raw_stream import RawStream
 from p2pfed.ports import PeerId
 
-PROBE_S = 5.0
+PROBE_S = 4.0
 """For all of `probe`; what does not answer by then is of no use to neighbours either."""
 
 
@@ -50,7 +50,7 @@ class Paths:
         self._own = own
         self._spawn = spawn
         self._is_open = False
-        self._dialling: dict[PeerId, trio.Event] = {}
+        self._dialling: dict[tuple[PeerId, str], trio.Event] = {}
         self._held: Counter[PeerId] = Counter()
         self._punching: dict[Source, PeerId] = {}
         self._changed = trio.Event()
@@ -120,14 +120,14 @@ class Paths:
                 standing = self.standing(peer, relayed=True)
             if standing is not None:
                 return standing
-            if peer not in self._dialling:
+            if (dial := (peer, str(target))) not in self._dialling:
                 break
-            await self._dialling[peer].wait()
-        self._dialling[peer] = trio.Event()
+            await self._dialling[dial].wait()
+        self._dialling[dial] = trio.Event()
         try:
             return await self._dial(peer, target)
         finally:
-            self._dialling.pop(peer).set()
+            self._dialling.pop(dial).set()
 
     async def stream(self, connection: SwarmConn, protocol: str) -> NetStream:
         stream: NetStream | None = None

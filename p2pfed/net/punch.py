@@ -39,8 +39,8 @@ ROUND_S = 4.0
 """Three SYNs go out in it, at 0, 1 and 3 s."""
 DIRECT_S = 5.0
 """For what the other side says of itself."""
-TRIES_AT_S = (0.0, 10.0, 60.0, 600.0)
-"""After the circuit came, each after the one before: a NAT's mood may change, most do not."""
+TRY_PAUSES_S = (0.0, 5.0, 20.0, 60.0, 600.0)
+"""Before each try: soon again, for the other side may not know yet where it is seen; then hardly ever."""
 REDIAL_S = 0.1
 """After a refusal, until the round ends: the other side's SYN may not have opened its NAT yet."""
 GRACE_S = 10.0
@@ -71,6 +71,7 @@ class Puncher:
         self._may_punch = may_punch
         self._nursery: trio.Nursery | None = None
         self._trying: set[PeerId] = set()
+        self._news = trio.Event()
         transport.serve_raw(PROTOCOL, self._on_ask)
 
     async def run(self) -> None:
@@ -84,10 +85,16 @@ class Puncher:
             self._trying.add(peer)
             self._nursery.start_soon(self._leave_relay, peer)
 
+    def look(self) -> None:
+        """What is `seen` has changed: those that still go through a relay are worth a try."""
+        self._news.set()
+        self._news = trio.Event()
+
     async def _leave_relay(self, peer: PeerId) -> None:
         try:
-            for pause_s in TRIES_AT_S:
-                await trio.sleep(pause_s)
+            for pause_s in TRY_PAUSES_S:
+                with trio.move_on_after(pause_s):
+                    await self._news.wait()
                 if self._paths.standing(peer, relayed=True) is None:
                     return
                 if (address := await self._try(peer)) is not None:
@@ -105,7 +112,7 @@ class Puncher:
             async with trio.open_nursery() as nursery:
                 for address in list(self._told(peer))[:ADDRESSES_MAX]:
                     nursery.start_soon(self._dial_told, peer, address)
-        if self._may_punch():
+        if self._may_punch() and self._seen():
             for _ in range(ROUNDS):
                 if self._paths.direct_address(peer) is not None:
                     break
@@ -151,6 +158,8 @@ class Puncher:
 
     async def _punch(self, peer: PeerId, endpoints: Sequence[Source], *, speaks_first: bool) -> None:
         """Returns when a direct connection stands, or after ROUND_S."""
+        if not endpoints:
+            return
         with trio.move_on_after(ROUND_S):
             async with trio.open_nursery() as nursery:
                 for host, port in endpoints:

@@ -161,10 +161,11 @@ class Reachability:
         return RECHECK_S if self._knows_enough() else RECHECK_POOR_S
 
     def _knows_enough(self) -> bool:
-        verdict = self.reach.verdict
-        if verdict in (Verdict.DIRECT, Verdict.MAPPED):
-            return True
-        return verdict is Verdict.RELAY_ONLY and self._finding.answers >= OBSERVERS_WANTED
+        """A public device needs one to say so; what a NAT does takes two to see."""
+        verdict, answers = self.reach.verdict, self._finding.answers
+        return verdict is Verdict.DIRECT or (
+            verdict in (Verdict.MAPPED, Verdict.RELAY_ONLY) and answers >= OBSERVERS_WANTED
+        )
 
     async def _round(self) -> None:
         observers = list(self._observers())[:OBSERVERS_MAX]
@@ -172,6 +173,8 @@ class Reachability:
             return
         claims = self._claims(self._finding)
         finding = await self._ask(observers, claims)
+        if finding.answers and not finding.reached:
+            self._client.want(True)  # so that it stands by the time there is a verdict
         if not finding.reached and (more := self._claims(finding)) != claims:
             finding = await self._ask(observers, more)
         if not finding.answers and self._finding.answers:
@@ -181,7 +184,10 @@ class Reachability:
             await self._map(observers, finding)
 
     def _conclude(self, finding: Finding) -> None:
+        news = finding.seen != self._finding.seen
         self._finding = finding
+        if news:
+            self._puncher.look()
         self._client.want(bool(finding.answers) and not finding.reached)
         self._say()
 

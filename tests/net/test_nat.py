@@ -113,7 +113,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
         boot = f"/ip4/{net.public('boot')}/tcp/{PORT}/p2p/{nodes.until('bootstrap', lambda: nodes.ask('boot'))['peer']}"
         for names in NAMES.values():
             for name in names:
-                nodes.start(name, "node", NodeConfig(listen=listen, bootstrap=(boot,), neighbours_max=10))
+                nodes.start(name, "node", NodeConfig(listen=listen, bootstrap=(boot,), neighbours_max=10, steps_max=4))
         for names in NAMES.values():
             for name in names:
                 nodes.until(name, lambda name=name: nodes.ask(name))
