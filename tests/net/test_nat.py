@@ -3,27 +3,18 @@
 One internet for the module: a bootstrap peer, and two nodes of each kind that want a link with every other node.
 """
 
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from itertools import combinations_with_replacement
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from p2pfed.config import GossipConfig, ModelConfig, NetworkConfig, NodeConfig
-from p2pfed.config_file import dump_network, dump_node
-from p2pfed.control import ask, socket_path
-from p2pfed.errors import P2pfedError
+from p2pfed.config import NodeConfig
+from tests.net.nat_nodes import Nodes
 from tests.net.topology import PORT, Internet, Kind, refusal
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(refusal() is not None, reason=str(refusal()))]
 
-WAIT_S = 100.0
 NAMES = {kind: (f"{kind.value}-1", f"{kind.value}-2") for kind in Kind}
 VERDICTS = {
     Kind.PUBLIC: ("direct", "none"),
@@ -39,65 +30,6 @@ RELAYED = [
     {Kind.NO_INBOUND},  # each drops the other's first packet
 ]
 """Pairs that theory leaves to a relay; all others are direct."""
-
-
-class Nodes:
-    """Processes in namespaces, asked through their control sockets: files know no namespaces."""
-
-    def __init__(self, net: Internet, folder: Path) -> None:
-        self.net = net
-        self.folder = folder
-        self.network = NetworkConfig(
-            "nat", ModelConfig("vector"), gossip=GossipConfig(encoding="float32", swap_interval_s=1.0)
-        )
-        self.started_at = time.monotonic()
-
-    def start(self, name: str, role: str, config: NodeConfig) -> None:
-        home = self.folder / name
-        network, node = self.folder / "network.toml", self.folder / f"{name}.toml"
-        network.write_text(dump_network(self.network))
-        node.write_text(dump_node(replace(config, home=str(home), name=name, mdns=False)))
-        with (self.folder / f"{name}.log").open("wb") as log:
-            subprocess.Popen(
-                [*self.net.inside(name), sys.executable, "-m", "tests.net.nat_peer", network, node, role],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-
-    def ask(self, name: str, command: str = "status") -> Any:
-        return ask(socket_path(self.folder / name, os.environ), command)
-
-    def until(self, what: str, condition: Callable[[], object]) -> Any:
-        deadline = time.monotonic() + WAIT_S
-        value: object = None
-        while time.monotonic() < deadline:
-            try:
-                if value := condition():
-                    return value
-            except (P2pfedError, OSError):
-                pass
-            _pause()
-        raise AssertionError(f"not within {WAIT_S:.0f} s: {what}; last {value!r}")
-
-    def link(self, one: str, two: str) -> dict[str, Any] | None:
-        """How `one` sees its link to `two`."""
-        for row in self.ask(one, "peers"):
-            if row["name"] == two and row["linked"]:
-                return dict(row)
-        return None
-
-    def describe(self) -> str:
-        lines = []
-        for names in NAMES.values():
-            for name in names:
-                lines.append(f"{name}: {self.ask(name)['reachability']} {self.ask(name)['addresses']}")
-                for row in self.ask(name, "peers"):
-                    lines.append(f"    {row['name']} {row['linked']} {row['address']} {row['last_failure']}")
-        return "\n".join(lines)
-
-
-def _pause() -> None:
-    subprocess.run(["sleep", "0.5"], check=True)
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +83,7 @@ def test_every_pair_has_a_link_by_the_best_way(nodes: Nodes, kinds: tuple[Kind, 
     try:
         nodes.until(f"a {'relayed' if relayed else 'direct'} link of {one} and {two}", linked)
     except AssertionError as error:
-        raise AssertionError(f"{error}\n{nodes.describe()}") from None
+        raise AssertionError(f"{error}\n{describe(nodes)}") from None
     nodes.until("bytes both ways", lambda: _moved(nodes.link(one, two)) and _moved(nodes.link(two, one)))
 
 
@@ -163,3 +95,13 @@ def test_everybody_swaps(nodes: Nodes) -> None:
 
 def _moved(row: dict[str, Any] | None) -> bool:
     return row is not None and row["bytes_sent"] > 0 and row["bytes_received"] > 0
+
+
+def describe(nodes: Nodes) -> str:
+    lines = []
+    for names in NAMES.values():
+        for name in names:
+            lines.append(f"{name}: {nodes.ask(name)['reachability']} {nodes.ask(name)['addresses']}")
+            for row in nodes.ask(name, "peers"):
+                lines.append(f"    {row['name']} {row['linked']} {row['address']} {row['last_failure']}")
+    return "\n".join(lines)

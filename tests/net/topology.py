@@ -195,7 +195,7 @@ class Internet:
         _ip("-n", self._name(name), "address", "add", f"{prefix}.10/24", "dev", "eth0")
         _ip("-n", self._name(name), "link", "set", "eth0", "up")
         _ip("-n", self._name(name), "route", "add", "default", "via", f"{prefix}.1")
-        _run(["ip", "netns", "exec", router, "sysctl", "-qw", "net.ipv4.ip_forward=1"])
+        run_in(["ip", "netns", "exec", router], ["sysctl", "-qw", "net.ipv4.ip_forward=1"])
 
 
 def _sweep() -> None:
@@ -208,15 +208,17 @@ def _sweep() -> None:
             _ip("netns", "del", name)
 
 
+def run_in(inside: list[str], words: list[str], stdin: str | None = None) -> str:
+    """Its output. Raises RuntimeError with what the command says."""
+    done = subprocess.run([*inside, *words], input=stdin, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(words)}: {done.stderr.strip()}")
+    return done.stdout
+
+
 def _nft(namespace: str, rules: str) -> None:
-    _run(["ip", "netns", "exec", namespace, "nft", "-f", "-"], rules)
+    run_in(["ip", "netns", "exec", namespace], ["nft", "-f", "-"], rules)
 
 
 def _ip(*words: str) -> None:
-    _run(["ip", *words])
-
-
-def _run(words: list[str], stdin: str | None = None) -> None:
-    done = subprocess.run(words, input=stdin, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(words)}: {done.stderr.strip()}")
+    run_in([], ["ip", *words])
