@@ -65,6 +65,13 @@ class Outside:
             "nat": reach.nat.value,
         }
 
+    def relayed(self) -> dict[str, int] | None:
+        """What this peer carries for others; None where it is no relay."""
+        relay = self.reach.relay
+        if relay is None:
+            return None
+        return {"reservations": relay.reservations, "circuits": relay.circuits, "bytes": relay.bytes_relayed}
+
     async def run(self) -> None:
         """Until cancelled."""
         async with trio.open_nursery() as self._nursery:

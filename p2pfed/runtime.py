@@ -197,6 +197,7 @@ class Runtime:
             "home": str(self.home.path),
             "addresses": self.own_addresses(),
             "reachability": self.outside.status(),
+            "relay": self.outside.relayed(),
             "uptime_s": round(time.monotonic() - self._started_at, 1),
             "doing": self._doing(len(neighbours)),
             "training_over": state.training_over,

@@ -149,6 +149,12 @@ class Libp2pTransport:
             connection = await self.paths.connection(peer or target.peer, target)
             return await self.paths.stream(connection, protocol)
 
+    async def connect(self, peer: PeerId, address: str) -> None:
+        """`open` without a stream: a direct connection stands afterwards, or for a circuit any."""
+        target = dialled_address(peer, address)
+        with limit(DIAL_S, f"{target} did not answer in {DIAL_S:.0f} s"):
+            await self.paths.connection(peer, target)
+
     async def disconnect(self, peer: PeerId) -> None:
         """Unless something else than a link holds the connection (`paths.holding`)."""
         await self.paths.disconnect(peer)

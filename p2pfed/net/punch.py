@@ -124,7 +124,7 @@ class Puncher:
 
     async def _dial_told(self, peer: PeerId, address: str) -> None:
         try:
-            await self._paths.connection(peer, parse_address(address))
+            await self._transport.connect(peer, address)
         except P2pfedError as error:
             log.debug("%s is not dialled directly: %s", peer, error)
 
