@@ -13,7 +13,7 @@ from p2pfed.net.driver import Driver
 from p2pfed.net.libp2p import Libp2pTransport
 from p2pfed.net.reach import Observer, Reachability, whom_to_ask
 from p2pfed.net.relay_client import Relay
-from p2pfed.net.verdict import Reach
+from p2pfed.net.verdict import Reach, Verdict
 from p2pfed.ports import PeerId
 
 
@@ -92,6 +92,7 @@ class Outside:
             self._driver.tell_nowait(PeerFound(peer, addresses, FoundBy.INBOUND))
 
     def _on_change(self, reach: Reach) -> None:
-        self._on_report(Report("reachability", {**self.status()}))
+        if reach.verdict is not Verdict.UNKNOWN:
+            self._on_report(Report("reachability", {**self.status()}))
         if self._nursery is not None:
             self._nursery.start_soon(self._announcer.tell, self._linked(), self.addresses())

@@ -5,6 +5,7 @@ not used: it believes the peer id written in a request, keeps one circuit a sour
 retries errors in a loop. Here every message is capped, and who asks is who the connection proved.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ from libp2p.io.abc import ReadWriteCloser
 from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.peer.id import ID
 from libp2p.relay.circuit_v2.pb import circuit_pb2
+from multiaddr import Multiaddr
 
 from p2pfed.errors import ConfigError, RemoteError, TransportError
 from p2pfed.net.address import parse_peer
@@ -30,6 +32,7 @@ HOP = "/libp2p/circuit/relay/0.2.0/hop"
 STOP = "/libp2p/circuit/relay/0.2.0/stop"
 MESSAGE_BYTES_MAX = 4096
 """The specification's limit for both protocols."""
+RELAY_ADDRESSES_MAX = 8
 ANSWER_S = 10.0
 """For a relay's answer; a CONNECT waits for the far peer as well."""
 
@@ -124,11 +127,19 @@ async def read(raw: RawStream, form: type[Form]) -> Form:
 
 
 async def send_hop_status(
-    raw: RawStream, status: pb.Status.ValueType, limit: pb.Limit | None = None, expires_at: float | None = None
+    raw: RawStream,
+    status: pb.Status.ValueType,
+    limit: pb.Limit | None = None,
+    reservation: pb.Reservation | None = None,
 ) -> None:
-    reservation = pb.Reservation(expire=int(expires_at)) if expires_at is not None else None
     message = pb.HopMessage(type=pb.HopMessage.STATUS, status=status, limit=limit, reservation=reservation)
     await raw.write_message(message.SerializeToString())
+
+
+def reservation(expires_at: float, addresses: Sequence[str]) -> pb.Reservation:
+    """With addresses of the relay, as many as the message has room for: other implementations build theirs of them."""
+    packed = [Multiaddr(text).to_bytes() for text in addresses[:RELAY_ADDRESSES_MAX]]
+    return pb.Reservation(expire=int(expires_at), addrs=packed)
 
 
 async def send_stop_status(raw: RawStream, status: pb.Status.ValueType) -> None:

@@ -32,9 +32,9 @@ READ_S = 10.0
 REASON_CHARS_MAX = 200
 DIALS_AT_ONCE = 8
 """Of one answerer, for all who ask: each lasts PROBE_S at most."""
-ASKS_BURST = 4
-ASKS_PER_MINUTE = 2.0
-"""Of one peer: a check now, one after a port was mapped, then one every few minutes."""
+ASKS_BURST = 8
+ASKS_PER_MINUTE = 4.0
+"""Of one peer: a round takes up to three, and the first rounds follow each other as neighbours appear."""
 ASKS_BURST_ALL = 60
 ASKS_PER_MINUTE_ALL = 120.0
 ANSWERED = "answered"

@@ -34,6 +34,8 @@ RECHECK_S = 600.0
 """Routers restart and networks change; what others tell of it takes this long at worst."""
 RECHECK_POOR_S = 120.0
 """While nobody answered or no way in was found."""
+WATCH_S = 20.0
+"""Between two looks at this device's own addresses: a laptop that came home is told of within half a minute."""
 SETTLE_S = 1.0
 """After a new neighbour or another address, until who else comes is asked too."""
 ROUND_GAP_S = 10.0
@@ -81,7 +83,7 @@ class Reachability:
         self._wake = trio.Event()
         self._said: tuple[Reach, tuple[str, ...]] = (Reach(), ())
         DialBackServer(transport)
-        self.relay = RelayServer(transport, wall_clock) if serve_relay else None
+        self.relay = RelayServer(transport, wall_clock, addresses=self.addresses) if serve_relay else None
         self._puncher = Puncher(
             transport,
             seen=lambda: self._finding.seen,
@@ -145,17 +147,22 @@ class Reachability:
                     await drop_mapping(self._mapping)
 
     async def _keep_looking(self) -> None:
-        own = tuple(self._transport.addresses())
         while True:
-            with trio.move_on_after(self._pause_s()):
-                await self._wake.wait()
-                await trio.sleep(SETTLE_S)
-            woken, self._wake = self._wake.is_set(), trio.Event()
-            moved, own = own != tuple(self._transport.addresses()), tuple(self._transport.addresses())
-            if woken and not moved and self._knows_enough():
-                continue
-            await self._round()
+            await self._until_due()
+            await self.check()
             await trio.sleep(ROUND_GAP_S)
+
+    async def _until_due(self) -> None:
+        """Time has passed, this device's own addresses are others, or somebody new may be asked and is needed."""
+        own, due = tuple(self._transport.addresses()), trio.current_time() + self._pause_s()
+        while trio.current_time() < due and own == tuple(self._transport.addresses()):
+            with trio.move_on_at(min(due, trio.current_time() + WATCH_S)):
+                await self._wake.wait()
+            if self._wake.is_set():
+                self._wake = trio.Event()
+                if not self._knows_enough():
+                    await trio.sleep(SETTLE_S)
+                    return
 
     def _pause_s(self) -> float:
         return RECHECK_S if self._knows_enough() else RECHECK_POOR_S
@@ -167,7 +174,8 @@ class Reachability:
             verdict in (Verdict.MAPPED, Verdict.RELAY_ONLY) and answers >= OBSERVERS_WANTED
         )
 
-    async def _round(self) -> None:
+    async def check(self) -> None:
+        """One round of questions, and what is done about the answers; `run` calls it by itself."""
         observers = list(self._observers())[:OBSERVERS_MAX]
         if not observers:
             return

@@ -7,7 +7,7 @@ connection it was made on. Each direction of a circuit has one piece in memory a
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -37,8 +37,8 @@ PIECE_BYTES = 64 * 1024
 class RelayLimits:
     """What one relay gives. The defaults are a small machine's on a home or cloud line."""
 
-    reservations_max: int = 128
-    """As many as connections: each is a few hundred bytes."""
+    reservations_max: int = 64
+    """Each keeps one of the transport's 128 connections; newcomers need the others."""
     reservation_s: float = 3600.0
     """The specification's suggestion; whoever stays renews."""
     circuits_max: int = 128
@@ -60,9 +60,15 @@ class RelayServer:
     """Make it before the transport runs. Its circuits live in the handlers of the streams that asked for them."""
 
     def __init__(
-        self, transport: Libp2pTransport, wall_clock: Callable[[], float], limits: RelayLimits | None = None
+        self,
+        transport: Libp2pTransport,
+        wall_clock: Callable[[], float],
+        limits: RelayLimits | None = None,
+        addresses: Callable[[], Sequence[str]] | None = None,
     ) -> None:
+        """`addresses`: where others find this relay, where that is more than the transport knows."""
         self._transport = transport
+        self._addresses = addresses or transport.addresses
         self._wall_clock = wall_clock
         self._limits = limits or RelayLimits()
         self._reserved_until: dict[PeerId, float] = {}
@@ -114,7 +120,8 @@ class RelayServer:
         if not known:
             self._nursery.start_soon(self._keep, raw.peer)
         expires_at = self._wall_clock() + self._limits.reservation_s
-        await circuit.send_hop_status(raw, pb.OK, self._limit(), expires_at)
+        here = [f"{address}/p2p/{self._transport.peer}" for address in self._addresses()]
+        await circuit.send_hop_status(raw, pb.OK, self._limit(), circuit.reservation(expires_at, here))
 
     async def _keep(self, peer: PeerId) -> None:
         """Until the reservation has run out, or the connection it came by."""

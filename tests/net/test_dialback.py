@@ -117,8 +117,8 @@ def test_garbage_ends_its_stream_and_nothing_else(message: bytes) -> None:
     async def main() -> None:
         async with pair() as (asker, answerer, address):
             raw = await asker.open_raw(answerer.peer, address, PROTOCOL)
-            await raw.write_message(message)
             with pytest.raises(TransportError):
+                await raw.write_message(message)
                 await raw.read_message()
             link = await asker.open(answerer.peer, address, ECHO)
             await link.send(b"alive")

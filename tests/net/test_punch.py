@@ -226,8 +226,8 @@ def test_a_direct_connection_has_no_relay_to_leave() -> None:
     async def main() -> None:
         async with relayed() as (a, b):
             raw = await b.transport.open_raw(a.transport.peer, a.transport.addresses()[0], PROTOCOL)
-            await raw.write_message(HolePunch(type=HolePunch.CONNECT).SerializeToString())
             with pytest.raises(TransportError):
+                await raw.write_message(HolePunch(type=HolePunch.CONNECT).SerializeToString())
                 await raw.read_message()
 
     trio.run(main)

@@ -107,6 +107,30 @@ def test_a_device_that_others_dial_is_direct_and_needs_no_relay() -> None:
     play(story)
 
 
+def test_other_addresses_of_this_device_are_a_reason_to_look_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reach, "WATCH_S", 0.05)
+    rounds: list[tuple[str, ...]] = []
+
+    async def ask(transport: Libp2pTransport, peer: PeerId, address: str, claims: tuple[str, ...]) -> Answer:
+        rounds.append(claims)
+        return await dialback.ask_dialback(transport, peer, address, claims)
+
+    monkeypatch.setattr(reach, "ask_dialback", ask)
+
+    async def story() -> None:
+        boot, node = Node(), Node()
+        async with boot.running(), node.running():
+            node.knows(boot)
+            await until(lambda: node.verdict is Verdict.DIRECT)
+            await trio.sleep(0.3)
+            assert len(rounds) == 1
+            moved = ("/ip4/127.0.0.1/tcp/1", *node.transport.addresses())
+            node.transport.addresses = lambda: moved  # type: ignore[method-assign]
+            await until(lambda: len(rounds) > 1 and "/ip4/127.0.0.1/tcp/1" in rounds[-1])
+
+    play(story)
+
+
 def closed(monkeypatch: pytest.MonkeyPatch, open_to: set[str]) -> None:
     """Dial-backs of this module's answerers fail, but to `open_to`: no firewall on loopback."""
 
@@ -256,8 +280,8 @@ def test_garbage_of_addresses_ends_its_stream_and_nothing_else(message: bytes) -
         one, two = Telling(), Telling()
         async with one.transport.running(), two.transport.running():
             raw = await one.transport.open_raw(two.transport.peer, two.transport.addresses()[0], PROTOCOL)
-            await raw.write_message(message)
             with pytest.raises(TransportError):
+                await raw.write_message(message)
                 await raw.read_message()
             assert not two.heard
             link = await one.transport.open(two.transport.peer, two.transport.addresses()[0], ECHO)
