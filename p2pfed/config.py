@@ -117,6 +117,8 @@ class NodeConfig:
     """Whose addresses are told, and where mDNS runs; empty: all but container bridges."""
     bootstrap: tuple[str, ...] = ()
     mdns: bool = True
+    portmap: bool = True
+    """Ask the router for a port, where others cannot dial this device."""
     device: str = "auto"
     """"auto", "cpu", "cuda"."""
     threads: int = 1

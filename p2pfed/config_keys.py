@@ -246,6 +246,7 @@ NODE_KEYS: Mapping[str, Key] = MappingProxyType(
             seeds,
         ),
         "mdns": Key("Look for peers on the local network, and be found there.", anything),
+        "portmap": Key("Ask the router (UPnP, NAT-PMP) to let peers in, where they cannot dial this device.", anything),
         "device": Key('Where to train: "auto", "cpu" or "cuda".', one_of(*DEVICES)),
         "threads": Key("torch threads; more than one only where this node has the cores to itself.", integer(1, 1024)),
         "steps_max": Key("Stop training, not gossiping, after so many local steps; 0: never.", integer(0, COUNT_MAX)),

@@ -184,6 +184,8 @@ def render_status(status: dict[str, Any]) -> str:
     rows |= {
         "peers": f"{status['neighbours']} neighbours, {status['linked']} linked, {status['known']} known",
         "moved": f"{size(status['bytes_sent'])} up, {size(status['bytes_received'])} down",
+        "reach": status["reachability"]["sentence"],
+        **_relay_row(status["relay"]),
         "address": "\n".join(status["addresses"]),
         "home": status["home"],
     }
@@ -192,6 +194,13 @@ def render_status(status: dict[str, Any]) -> str:
     if status["notices"]:
         rows["needs you"] = "\n".join(status["notices"])
     return pairs(rows)
+
+
+def _relay_row(relay: dict[str, int] | None) -> dict[str, str]:
+    if relay is None:
+        return {}
+    words = f"{relay['circuits']} circuits for {relay['reservations']} peers, {size(relay['bytes'])} carried"
+    return {"relay": words}
 
 
 def render_peers(rows: list[dict[str, Any]]) -> str:

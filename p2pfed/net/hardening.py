@@ -20,6 +20,7 @@ import p2pfed.net.slim  # noqa: F401  before libp2p
 # isort: split
 from libp2p.abc import IMuxedConn, INetStream
 from libp2p.host.basic_host import BasicHost
+from libp2p.io.abc import ReadWriteCloser
 from libp2p.io.trio import TrioTCPStream
 from libp2p.network.connection import swarm_connection
 from libp2p.network.connection.raw_connection import RawConnection
@@ -355,12 +356,12 @@ def _swarm(host: BasicHost) -> Swarm:
     return cast(Swarm, host.get_network())
 
 
-def socket_of(connection: SwarmConn) -> trio.SocketStream | None:
-    """The TCP stream below Yamux and Noise."""
+def carrier_of(connection: SwarmConn) -> ReadWriteCloser | None:
+    """What carries a connection's bytes, below Yamux and Noise: a TCP stream or a circuit."""
     layer: Any = connection
-    for name in ("muxed_conn", "secured_conn", "conn", "read_writer", "read_write_closer", "stream", "stream"):
+    for name in ("muxed_conn", "secured_conn", "conn", "read_writer", "read_write_closer", "stream"):
         layer = getattr(layer, name, None)
-    return layer if isinstance(layer, trio.SocketStream) else None
+    return layer if isinstance(layer, ReadWriteCloser) else None
 
 
 async def close_connections(connections: list[SwarmConn]) -> None:
@@ -375,9 +376,11 @@ async def _close_connection(connection: SwarmConn) -> None:
     # A writer blocked on a dead link holds the lock that the goodbye needs: its socket is closed under it.
     async def force() -> None:
         await trio.sleep(CLOSE_GRACE_S)
-        stream = socket_of(connection)
-        if stream is not None:
-            stream.socket.close()
+        carrier = carrier_of(connection)
+        if isinstance(carrier, TrioTCPStream):
+            carrier.stream.socket.close()
+        elif carrier is not None:
+            await carrier.close()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(force)
