@@ -10,8 +10,8 @@ import trio
 
 from p2pfed.bootstrap import run_bootstrap
 from p2pfed.config import NodeConfig
-from p2pfed.errors import ConfigError
-from p2pfed.net import libp2p
+from p2pfed.errors import ConfigError, TransportError
+from p2pfed.net import libp2p, seeds
 from p2pfed.net.identity import new_identity
 from tests.finding.crowd import NETWORK, Crowd, play, until, variant
 
@@ -52,6 +52,44 @@ def test_a_name_that_does_not_resolve(tmp_path: Path) -> None:
     async def story(crowd: Crowd) -> None:
         await crowd.node("node", [f"/dns4/nobody.invalid/tcp/4001/p2p/{STRANGER}"])
         await until(lambda: ": the name does not resolve" in crowd.notices("node"), TELL_S)
+
+    play(tmp_path, story)
+
+
+def test_a_name_leads_to_a_bootstrap_peer_once_it_resolves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records: dict[str, list[str]] = {}
+
+    def resolve(name: str) -> list[str]:
+        if name not in records:
+            raise TransportError(f"the name {name} does not resolve")
+        return records[name]
+
+    monkeypatch.setattr(seeds, "_resolve_txt", resolve)
+
+    async def story(crowd: Crowd) -> None:
+        await crowd.node("node", ["/dnsaddr/peers.example"])
+        sentence = "/dnsaddr/peers.example: the name _dnsaddr.peers.example does not resolve"
+        await until(lambda: sentence in crowd.notices("node"), TELL_S)
+        seed = await crowd.bootstrap("bootstrap")
+        records["_dnsaddr.peers.example"] = [f"dnsaddr={seed}"]
+        await until(lambda: crowd.status("node")["linked"] == 1, 20.0, lambda: crowd.notices("node"))
+        await until(lambda: crowd.notices("node") == "", TELL_S)
+
+    play(tmp_path, story)
+
+
+def test_a_file_of_seeds_may_change_while_the_node_runs(tmp_path: Path) -> None:
+    file = tmp_path / "seeds.txt"
+
+    async def story(crowd: Crowd) -> None:
+        alive, dead = await crowd.bootstrap("alive"), await crowd.bootstrap("dead")
+        crowd.kill("dead")
+        file.write_text(f"{dead}\n")
+        await crowd.node("node", [str(file)])
+        await until(lambda: ": nothing listens there" in crowd.notices("node"), TELL_S)
+        file.write_text(f"{dead}\n{alive}  # a second one\n")
+        await until(lambda: crowd.status("node")["linked"] == 1, 20.0, lambda: crowd.notices("node"))
+        await until(lambda: crowd.notices("node") == "", TELL_S)
 
     play(tmp_path, story)
 

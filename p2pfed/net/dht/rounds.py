@@ -14,7 +14,7 @@ from p2pfed.net.dht.service import Dht
 
 FIRST_AFTER_S = 1.0
 """A bootstrap peer's own introductions come first, over the connection that is then used again."""
-WANTING_INTERVAL_S = 4.0
+WANTING_INTERVAL_S = 5.0
 WANTING_INTERVAL_MAX_S = 300.0
 """Between two rounds of a node without neighbours enough; doubled each time."""
 PROVIDE_INTERVAL_S = 30 * 60.0
@@ -25,7 +25,7 @@ REFRESH_INTERVAL_S = 10 * 60.0
 """Between two looks of a server after the others."""
 REFRESH_WANTING_S = 5.0
 """The same while none has ever answered; doubled each time."""
-LOOK_INTERVAL_S = 2.0
+LOOK_INTERVAL_S = 5.0
 """How soon a change is noticed: a look at three numbers."""
 
 
