@@ -116,7 +116,7 @@ class Announcing(Libp2pTransport):
 
     def streams(self, peer: PeerId) -> int:
         """Open ones of all its connections."""
-        return sum(len(connection.muxed_conn.streams) for connection in self._connections(peer))
+        return sum(len(connection.muxed_conn.streams) for connection in self.paths._of(peer))
 
 
 class Watched(Peer):

@@ -166,13 +166,13 @@ def test_a_write_that_nobody_takes_ends_its_connection(monkeypatch: pytest.Monke
     async def main() -> None:
         async with pair(make_transport) as both:
             link = await both.open()
-            stream = hardening.socket_of(both.client._connections(both.server.peer)[0])  # type: ignore[attr-defined]
-            assert stream is not None
+            carrier = hardening.carrier_of(both.client._swarm.get_connections()[0])  # type: ignore[attr-defined]
+            assert isinstance(carrier, TrioTCPStream)
 
             async def taken_by_nobody(data: bytes) -> None:
                 await trio.sleep_forever()
 
-            monkeypatch.setattr(stream, "send_all", taken_by_nobody)
+            monkeypatch.setattr(carrier.stream, "send_all", taken_by_nobody)
             with trio.fail_after(3):
                 with pytest.raises(TransportError):
                     await link.send(b"x")
