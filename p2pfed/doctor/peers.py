@@ -11,7 +11,7 @@ from p2pfed.core.compatibility import difference
 from p2pfed.doctor.asking import Answer, short
 from p2pfed.doctor.finding import Finding, fail, ok, warn
 from p2pfed.doctor.multicast import multicast_findings
-from p2pfed.doctor.reach import probes
+from p2pfed.doctor.reach import probes, verdict_of
 from p2pfed.doctor.survey import Survey, survey
 from p2pfed.errors import ConfigError, ExitCode
 from p2pfed.net.interfaces import missing_interfaces
@@ -121,9 +121,8 @@ def own_node_findings(found: Survey) -> Iterator[Finding]:
         )
     if not dead:
         yield ok("own node", f"{name} runs and answers at {', '.join(each.address for each in found.own)}")
-    reach = found.status.get("reach")
-    if isinstance(reach, str):
-        yield ok("own node", reach)
+    if (verdict := verdict_of(found.status)) is not None:
+        yield verdict
 
 
 def clock_findings(answers: list[Answer]) -> Iterator[Finding]:
