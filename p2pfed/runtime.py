@@ -23,7 +23,6 @@ from p2pfed.core.events import Event, FoundBy, PeerFound, Report, Started, StopA
 from p2pfed.core.messages import PROTOCOL_VERSION, Hello, PeerRecord, Role
 from p2pfed.core.peer import PeerSettings, PeerState
 from p2pfed.errors import P2pfedError
-from p2pfed.finding import Finding
 from p2pfed.net.address import parse_address
 from p2pfed.net.dht.rounds import keep_fresh
 from p2pfed.net.driver import Driver
@@ -33,6 +32,7 @@ from p2pfed.net.seeds import Seeds
 from p2pfed.notices import Notices
 from p2pfed.outside import Outside
 from p2pfed.peer_rows import peer_rows
+from p2pfed.peer_search import PeerSearch
 from p2pfed.ports import Encoding, Mixer, PeerId
 from p2pfed.shared import Shared
 from p2pfed.store import Home
@@ -108,7 +108,7 @@ class Runtime:
         if mixer is not None:
             self.driver.attach(mixer, self.hello.encoding, home.save_checkpoint, config.checkpoint_interval_s)
         self._seeds = bootstrap_peers(network, config)
-        self._finding = Finding(
+        self._search = PeerSearch(
             role, transport.peer, network.network_id, self._seeds, self.dht, self.notices, self._rng
         )
         self.outside: Outside | None = None
@@ -168,7 +168,7 @@ class Runtime:
         if self.role is Role.NODE:
             nursery.start_soon(self._tell_figures)
         nursery.start_soon(
-            self._finding.run,
+            self._search.run,
             self.state.membership.view,
             self.told_addresses,
             lambda: len(self.state.membership.neighbours()) < self.config.neighbours_max,
@@ -255,7 +255,7 @@ class Runtime:
 
     def _first_events(self) -> list[Event]:
         remembered = self.home.load_peers() if self.role is Role.NODE else ()
-        return [*self._finding.first_events(), Started(remembered)]
+        return [*self._search.first_events(), Started(remembered)]
 
     def _doing(self, neighbours: int) -> str:
         if self.role is not Role.NODE:

@@ -11,7 +11,8 @@ from p2pfed.core.compatibility import difference
 from p2pfed.doctor.asking import Answer, short
 from p2pfed.doctor.finding import Finding, fail, ok, warn
 from p2pfed.doctor.multicast import multicast_findings
-from p2pfed.doctor.reach import probes
+from p2pfed.doctor.probes import DhtLook, DialBack
+from p2pfed.doctor.reach import verdict_of
 from p2pfed.doctor.survey import Survey, survey
 from p2pfed.errors import ConfigError, ExitCode
 from p2pfed.net.interfaces import missing_interfaces
@@ -25,7 +26,7 @@ HOUR_S = 3600.0
 def check_network(network: NetworkConfig, config: NodeConfig, home: Path) -> Iterator[Finding]:
     """Everything about other peers. Takes up to 14 s where some do not answer."""
     try:
-        found = trio.run(survey, network, config, home, probes())
+        found = trio.run(survey, network, config, home, (DialBack(), DhtLook()))
     except ConfigError as error:
         yield fail("bootstrap", str(error), "correct it in network.toml or node.toml", error.exit_code)
         return
@@ -121,9 +122,8 @@ def own_node_findings(found: Survey) -> Iterator[Finding]:
         )
     if not dead:
         yield ok("own node", f"{name} runs and answers at {', '.join(each.address for each in found.own)}")
-    reach = found.status.get("reach")
-    if isinstance(reach, str):
-        yield ok("own node", reach)
+    if (verdict := verdict_of(found.status)) is not None:
+        yield verdict
 
 
 def clock_findings(answers: list[Answer]) -> Iterator[Finding]:

@@ -19,12 +19,11 @@ from p2pfed.core.messages import PROTOCOL_VERSION, Hello, PeerRecord, Role
 from p2pfed.doctor.asking import Answer, Target, say_hello
 from p2pfed.doctor.finding import Finding, warn
 from p2pfed.doctor.multicast import Heard, listen
-from p2pfed.doctor.reach import PROBE_S, Context, Probe
+from p2pfed.doctor.reach import PROBE_S, Context, Probe, seeds_of
 from p2pfed.errors import LocalError, P2pfedError
 from p2pfed.net.identity import load_identity, new_identity
 from p2pfed.net.libp2p import Libp2pTransport
 from p2pfed.ports import Encoding, PeerId
-from p2pfed.runtime import bootstrap_peers
 from p2pfed.store import Home
 
 LISTEN_S = 3.0
@@ -66,11 +65,9 @@ class Survey:
 
 async def survey(network: NetworkConfig, config: NodeConfig, home: Path, probes: Sequence[Probe]) -> Survey:
     """Raises ConfigError for a bootstrap address that is none."""
-    named = bootstrap_peers(network, config)
-    await named.refresh(trio.current_time(), failing=True)
-    seeds = [Target(peer, (address,), "seed") for peer, address in named.known()]
+    seeds, unresolved = await seeds_of(network, config)
     status = await trio.to_thread.run_sync(_status, home)
-    found = Survey(_hello(network), _own_peer(home), status)
+    found = Survey(_hello(network), _own_peer(home), status, probed=unresolved)
     transport = _transport(config, running=status is not None)
     with trio.move_on_after(SURVEY_S) as scope:
         async with transport.running(), trio.open_nursery() as nursery:

@@ -36,7 +36,6 @@ log = logging.getLogger("p2pfed.net")
 
 DIAL_S = 10.0
 """For all of open: TCP, Noise, Yamux, stream. Three round trips and a little Python, even at 1 s each."""
-LATE = f"no answer in {DIAL_S:.0f} s: the host is off, or a firewall drops the port"
 CLOSE_S = 2.0
 
 
@@ -158,14 +157,14 @@ class Libp2pTransport:
 
     async def _open(self, peer: PeerId | None, address: str, protocol: str) -> NetStream:
         target = dialled_address(peer, address)
-        with limit(DIAL_S, f"no connection to {target}: {LATE}"):
+        with limit(DIAL_S, _late(target)):
             connection = await self.paths.connection(peer or target.peer, target)
             return await self.paths.stream(connection, protocol)
 
     async def connect(self, peer: PeerId, address: str) -> None:
         """`open` without a stream: a direct connection stands afterwards, or for a circuit any."""
         target = dialled_address(peer, address)
-        with limit(DIAL_S, f"no connection to {target}: {LATE}"):
+        with limit(DIAL_S, _late(target)):
             await self.paths.connection(peer, target)
 
     async def disconnect(self, peer: PeerId) -> None:
@@ -211,3 +210,7 @@ def _listen_address(text: str) -> Address:
     if address.kind.startswith("dns") or address.peer is not None or address.relayed:
         raise ConfigError(f"listen address {text!r} is not of the form /ip4/HOST/tcp/PORT or /ip6/HOST/tcp/PORT")
     return address
+
+
+def _late(target: Address) -> str:
+    return f"no connection to {target}: no answer in {DIAL_S:.0f} s: the host is off, or a firewall drops the port"

@@ -119,8 +119,10 @@ def test_seeds_and_remembered_peers_that_are_silent() -> None:
 def test_own_node() -> None:
     blocked = replace(silent(0), address="/ip4/10.0.0.5/tcp/4001")
     assert "allow TCP port 4001" in warned(list(own_node_findings(surveyed(status={"name": "me"}, own=[blocked]))))
-    said = list(own_node_findings(surveyed(status={"name": "me", "reach": "direct"}, own=[answer(0)])))
-    assert [each.message for each in said if each.level is Level.OK][-1] == "direct"
+    for verdict, level in (("direct", Level.OK), ("unreachable", Level.WARN)):
+        status = {"name": "me", "reachability": {"verdict": verdict, "sentence": "so it is"}}
+        *_, said = own_node_findings(surveyed(status=status, own=[answer(0)]))
+        assert (said.level, said.message) == (level, "so it is")
 
 
 def test_a_probe_that_hangs_or_fails_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

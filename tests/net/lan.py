@@ -40,8 +40,7 @@ class Lan:
             for which in ("hub", *range(self.hosts)):
                 run("ip", "netns", "add", self.name(which))
                 undo.callback(run, "ip", "netns", "del", self.name(which))
-            self.ip("hub", "link", "add", "bridge", "type", "bridge")
-            self.ip("hub", "link", "set", "bridge", "addrgenmode", "none", "up")
+            self.bridge("bridge")
             for host in range(self.hosts):
                 self.plug(host, "eth0")
                 self.ip(host, "link", "set", "lo", "up")
@@ -56,12 +55,17 @@ class Lan:
     def name(self, which: int | str) -> str:
         return f"{NAME}-{os.getpid()}-{self._label}-{which}"
 
-    def plug(self, host: int, device: str) -> None:
-        """One more interface of that host on the bridge, down as yet."""
+    def bridge(self, name: str) -> None:
+        """One more segment."""
+        self.ip("hub", "link", "add", name, "type", "bridge")
+        self.ip("hub", "link", "set", name, "addrgenmode", "none", "up")
+
+    def plug(self, host: int, device: str, bridge: str = "bridge") -> None:
+        """One more interface of that host, down as yet."""
         port = f"{device}.{host}"
         inner = ("peer", "name", device, "netns", self.name(host))
         self.ip("hub", "link", "add", port, "type", "veth", *inner)
-        self.ip("hub", "link", "set", port, "master", "bridge", "addrgenmode", "none", "up")
+        self.ip("hub", "link", "set", port, "master", bridge, "addrgenmode", "none", "up")
 
     def up(self, host: int, *addresses: str, device: str = "eth0", link_local: bool = False) -> None:
         """`link_local`: with an fe80:: address of its own, ready at once."""

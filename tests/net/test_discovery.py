@@ -14,7 +14,7 @@ from p2pfed.net.discovery import MdnsDiscovery, Own, Sighting
 from p2pfed.net.identity import Identity
 from p2pfed.net.interfaces import Interface
 from p2pfed.net.mdns_link import LinkReport, MdnsLink
-from p2pfed.net.mdns_record import SERVICE, Announcement, parse, response
+from p2pfed.net.mdns_record import SERVICE, Announcement, parse, query, response
 
 PEERS = tuple(Identity(bytes([number]) * 32).peer_id for number in range(1, 5))
 LO = Interface("lo", ipaddress.ip_address("127.0.0.1"))
@@ -166,3 +166,37 @@ def test_py_libp2p_reads_our_record() -> None:
     trio.run(main)
     assert (str(PEERS[0]), ["/ip4/127.0.0.1/tcp/4000"]) in seen
     assert sightings[0].announcement.peer == PEERS[3] and not sightings[0].announcement.network_id
+
+
+@loopback
+def test_a_newcomer_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one has long said all it says by itself."""
+    monkeypatch.setattr(mdns_link, "SPEAK_AT_S", (0.0,))
+    monkeypatch.setattr(mdns_link, "ASK_INTERVAL_FIRST_S", 60.0)
+    heard: list[int] = []
+
+    async def main() -> None:
+        one = MdnsDiscovery(own(0), ignore, ignore)
+        two = MdnsDiscovery(own(1), lambda peer, addresses, instance: heard.append(instance), ignore)
+        async with one.running():
+            one.follow([LO])
+            await until(lambda: one.reports()[0].heard_own > 0)
+            async with two.running():
+                two.follow([LO])
+                await until(lambda: bool(heard))
+
+    trio.run(main)
+    assert heard == [1000]
+
+
+def test_who_knows_us_is_not_answered_again() -> None:
+    name = f"{'ab' * 16}.{SERVICE}"
+    link = MdnsLink("eth0", 4, "10.0.0.1", b"record", name, ignore, ignore)
+
+    async def main() -> None:
+        await link._take(query([name]))
+        assert not link._asked.is_set()
+        await link._take(query([]))
+        assert link._asked.is_set()
+
+    trio.run(main)

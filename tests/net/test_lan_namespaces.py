@@ -116,8 +116,9 @@ def test_container_bridges(asked: bool, tmp_path: Path) -> None:
 
 def test_a_host_on_two_segments_tells_each_its_own_address(tmp_path: Path) -> None:
     with Lan("two", 2) as lan:
+        lan.bridge("other")
         for host in range(2):
-            lan.plug(host, "eth1")
+            lan.plug(host, "eth1", "other")
             lan.up(host, f"10.77.0.{host + 1}/24")
             lan.up(host, f"10.78.0.{host + 1}/24", device="eth1")
         with lan.child(0, tmp_path / "one") as one, lan.child(1, tmp_path / "two", interfaces=["eth1"]) as two:
@@ -125,6 +126,8 @@ def test_a_host_on_two_segments_tells_each_its_own_address(tmp_path: Path) -> No
             meet(one, two)
             assert one.wait(found(two.ready()["peer"]))["addresses"][0].startswith("/ip4/10.78.0.2/")
             assert "10.77.0.2" not in str([line for line in one.lines if line["event"] == "found"])
+            (seen,) = [each["message"] for each in lan.doctor(0, tmp_path / "one") if "two (" in each["message"]]
+            assert "heard by mDNS on eth1 (IPv4), answers" in seen, "each socket hears its own segment only"
 
 
 def test_garbage_on_the_port_harms_nobody(tmp_path: Path) -> None:

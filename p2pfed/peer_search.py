@@ -21,7 +21,7 @@ from p2pfed.ports import PeerId
 SEEDS_NOTICE = "seeds"
 
 
-class Finding:
+class PeerSearch:
     """Of one network. `dht` is the transport's, shared by its networks; None: only seeds count."""
 
     def __init__(
