@@ -9,7 +9,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -86,10 +86,22 @@ class Lan:
         return ["ip", "netns", "exec", self.name(host)]
 
     def child(
-        self, host: int, folder: Path, net: NetworkConfig | None = None, off_s: float = 0.0, **config: Any
+        self,
+        host: int,
+        folder: Path,
+        net: NetworkConfig | None = None,
+        off_s: float = 0.0,
+        learner: tuple[float, ...] = (),
+        **config: Any,
     ) -> "Child":
-        """A node with a toy learner (`lan_child`); `config` as in node.toml, `off_s` what its clock is ahead."""
-        return Child(self.prefix(host), folder, net or network(), config, off_s)
+        """A node with a toy learner (`lan_child`); `config` as in node.toml, `off_s` what its clock is ahead,
+        `learner` its target, rate and seconds a step, where it is to go on training."""
+        return Child(self.prefix(host), folder, net or network(), config, off_s, learner)
+
+    def move(self, hosts: Iterable[int], bridge: str) -> None:
+        """To another segment, without their noticing: a cut, if nothing joins the two."""
+        for host in hosts:
+            self.ip("hub", "link", "set", f"eth0.{host}", "master", bridge)
 
     def doctor(self, host: int, folder: Path, net: NetworkConfig | None = None, **config: Any) -> list[dict[str, Any]]:
         """What `p2pfed doctor --network` finds of the network, in that folder's home, and how long it took."""
@@ -107,7 +119,13 @@ class Child:
     """A process of `tests.net.lan_child` and the lines it has printed."""
 
     def __init__(
-        self, prefix: list[str], folder: Path, net: NetworkConfig, config: dict[str, Any], off_s: float
+        self,
+        prefix: list[str],
+        folder: Path,
+        net: NetworkConfig,
+        config: dict[str, Any],
+        off_s: float,
+        learner: tuple[float, ...] = (),
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.file = folder / "network.toml"
@@ -118,7 +136,10 @@ class Child:
         self.lines: list[dict[str, Any]] = []
         self._unread = b""
         self.process = subprocess.Popen(
-            [*prefix, sys.executable, "-m", "tests.net.lan_child", str(self.file), json.dumps(config), str(off_s)],
+            [
+                *(*prefix, sys.executable, "-m", "tests.net.lan_child"),
+                *(str(self.file), json.dumps(config), str(off_s), *map(str, learner)),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},

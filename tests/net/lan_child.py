@@ -12,7 +12,7 @@ import trio
 from p2pfed.config import NodeConfig
 from p2pfed.config_file import load_network
 from p2pfed.node import run_node
-from p2pfed.ports import PeerId
+from p2pfed.ports import PeerId, StepReport
 from p2pfed.runtime import Runtime
 from tests.fakes import VectorLearner
 
@@ -25,7 +25,19 @@ def log(kind: str, fields: Mapping[str, object]) -> None:
     say("log", kind=kind, fields=dict(fields))
 
 
-async def main(network: Path, config: NodeConfig) -> None:
+class PacedLearner(VectorLearner):
+    """Each step takes `step_s`, as a model's would."""
+
+    def __init__(self, target: float, rate: float, step_s: float) -> None:
+        super().__init__(target, rate=rate)
+        self._step_s = step_s
+
+    def step(self) -> StepReport:
+        time.sleep(self._step_s)
+        return super().step()
+
+
+async def main(network: Path, config: NodeConfig, learner: VectorLearner) -> None:
     runtimes: list[Runtime] = []
 
     def on_runtime(runtime: Runtime) -> None:
@@ -47,7 +59,7 @@ async def main(network: Path, config: NodeConfig) -> None:
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(stop_with_stdin)
-        await run_node(load_network(network), config, log, VectorLearner(1.0), 1, on_runtime, on_ready)
+        await run_node(load_network(network), config, log, learner, 1, on_runtime, on_ready)
         nursery.cancel_scope.cancel()
 
 
@@ -55,5 +67,8 @@ if __name__ == "__main__":
     off_s = float(sys.argv[3])
     now = time.time
     time.time = lambda: now() + off_s
+    # Without further words it trains one step and waits; else it goes on to its own target at its own pace.
+    learner = PacedLearner(*map(float, sys.argv[4:])) if sys.argv[4:] else VectorLearner(1.0)
     given = {key: tuple(value) if isinstance(value, list) else value for key, value in json.loads(sys.argv[2]).items()}
-    trio.run(main, Path(sys.argv[1]), replace(NodeConfig(), steps_max=1, **given))
+    config = replace(NodeConfig(), **({} if sys.argv[4:] else {"steps_max": 1}), **given)
+    trio.run(main, Path(sys.argv[1]), config, learner)

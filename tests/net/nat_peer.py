@@ -18,7 +18,7 @@ def log(kind: str, fields: object) -> None:
 def main() -> None:
     network, config = load_network(sys.argv[1]), load_node(sys.argv[2])
     if sys.argv[3] == "bootstrap":
-        trio.run(run_bootstrap, network, config, log)
+        trio.run(run_bootstrap, [network], config, log)
     else:
         trio.run(run_node, network, config, log, VectorLearner(target=0.0, rate=0.01, start=1.0), 1)
 
