@@ -196,6 +196,7 @@ class Runtime:
             "estimate": self._figures(),
             "bytes_sent": self.driver.bytes_sent,
             "bytes_received": self.driver.bytes_received,
+            "partition": suspicion.sentence if (suspicion := state.membership.watch.suspicion) is not None else None,
             "dht": {"servers": len(self.dht.table), "providers": len(self.dht.providers), "serves": self.dht.serves},
             "notices": self.notices.sentences,
         }
@@ -215,6 +216,7 @@ class Runtime:
         rows: list[dict[str, object]] = []
         for entry in sorted(self.state.membership.view.entries(), key=lambda entry: entry.link is None):
             session = sessions.get(entry.link) if entry.link is not None else None
+            swapped_at = self._totals.swapped_at.get(entry.peer)
             rows.append(
                 {
                     "peer": entry.peer,
@@ -224,7 +226,11 @@ class Runtime:
                     "encoding": self._link_encoding(entry),
                     "address": session.link.address if session is not None else next(iter(entry.addresses), None),
                     "found_by": entry.found_by.value,
+                    "path": path_of(session.link.address) if session is not None else None,
+                    "suspected": entry.misses > 0,
+                    "rtt_s": round(entry.rtt_s, 4) if entry.rtt_s is not None else None,
                     "heard_s_ago": round(now - entry.heard_at, 1) if entry.linked_at is not None else None,
+                    "swapped_s_ago": round(now - swapped_at, 1) if swapped_at is not None else None,
                     "bytes_sent": session.bytes_sent if session is not None else 0,
                     "bytes_received": session.bytes_received if session is not None else 0,
                     "refusal": entry.refusal,
@@ -315,7 +321,7 @@ class Runtime:
     def _on_report(self, report: Report) -> None:
         self._journal.write(report.kind, report.fields, time.time())
         self._log(report.kind, report.fields)
-        self._totals.add(report)
+        self._totals.add(report, trio.current_time())
         fields = report.fields
         match report.kind:
             case "identity-in-use":
@@ -334,6 +340,12 @@ class Runtime:
     def _note_clock(self, fields: Mapping[str, str | int | float | bool | None]) -> None:
         if abs(float(fields["clock_skew_s"] or 0.0)) > CLOCK_SKEW_MAX_S:
             self.notices.add(f"The clock of {fields['name']} differs from ours by {fields['clock_skew_s']} s.")
+
+
+def path_of(address: str) -> str:
+    """`direct`, or through which relay: the multiaddr up to the circuit."""
+    relay, circuit, _ = address.partition("/p2p-circuit")
+    return f"relayed through {relay}" if circuit else "direct"
 
 
 def encoding_of(network: NetworkConfig, config: NodeConfig) -> Encoding:

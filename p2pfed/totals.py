@@ -3,6 +3,10 @@
 from dataclasses import dataclass, field
 
 from p2pfed.core.events import Report
+from p2pfed.ports import PeerId
+
+SWAPPED_KEPT = 128
+"""As many as a view holds."""
 
 
 @dataclass(slots=True)
@@ -13,9 +17,17 @@ class SwapTotals:
     """By reason."""
     mixed: int = 0
     kept_sum: float = 0.0
+    swapped_at: dict[PeerId, float] = field(default_factory=dict)
+    """When the last swap with each peer was finished; of the last SWAPPED_KEPT peers."""
 
-    def add(self, report: Report) -> None:
+    def add(self, report: Report, now: float) -> None:
         match report.kind:
+            case "swap-finished":
+                peer = PeerId(str(report.fields["peer"]))
+                self.swapped_at.pop(peer, None)
+                self.swapped_at[peer] = now
+                if len(self.swapped_at) > SWAPPED_KEPT:
+                    del self.swapped_at[next(iter(self.swapped_at))]
             case "swap-declined":
                 reason = str(report.fields["reason"])
                 self.declined[reason] = self.declined.get(reason, 0) + 1

@@ -163,7 +163,7 @@ class Collector:
         peer = self.membership.peer_of(link)
         if peer is None:
             return []
-        effects = self.membership.on_heard(link, now)
+        effects = self.membership.on_heard(link, isinstance(event.message, (VersionTold, Part)), now)
         try:
             answered = self.membership.on_message(link, event.message, now)
             if answered is not None:

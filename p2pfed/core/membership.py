@@ -9,55 +9,53 @@ Upkeep happens when something can be due, not every second; `liveness` says when
 
 import math
 import random
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from p2pfed.core.compatibility import difference
+from p2pfed.core.dialling import Dialling
+from p2pfed.core.estimate import Figures
 from p2pfed.core.events import (
     CloseLink,
-    Dial,
     Effect,
     FoundBy,
     LinkId,
     LinkUp,
     PeerFound,
-    Remember,
     Report,
     Send,
     SetTimer,
     Timer,
     TimerKind,
 )
-from p2pfed.core.liveness import SILENCE_MAX_S, check_at
+from p2pfed.core.introductions import Introductions
+from p2pfed.core.liveness import Look, answered, look_at, ping
 from p2pfed.core.messages import (
     PEERS_TOLD_MAX,
     Goodbye,
     Hello,
     IdentityInUse,
-    PeerRecord,
     PeersAsk,
     PeersTold,
     Ping,
     Pong,
     Role,
 )
-from p2pfed.core.view import PeerEntry, View
+from p2pfed.core.partition import PartitionWatch, Suspicion
+from p2pfed.core.view import DIAL_BACKOFF_MISSING_MAX_S, VIEW_MAX, PeerEntry, View
 from p2pfed.ports import PeerId
 
 UPKEEP_INTERVAL_MIN_S = 1.0
 UPKEEP_INTERVAL_MAX_S = 30.0
-PEERS_ASK_INTERVAL_S = 30.0
-DIALS_AT_ONCE = 4
+INTRODUCED_S = 30.0
+"""A newcomer keeps its place at a full bootstrap peer for so long: time to ask for peers and to dial them."""
+RETIRED_FOR_S = 600.0
+"""A neighbour that was exchanged for a stranger is not dialled for so long: it is to meet others, too."""
 CROSSING_S = 5.0
 """Links opened from both ends within this time crossed; a later one means the first is dead for its opener."""
 PROBE_S = 5.0
 """How long a doubted link has to answer a ping."""
 REFUSED_FOR_S = 600.0
 """A peer of another network is not dialled again for ten minutes: somebody may be upgrading it."""
-REACH_OUT_INTERVAL_S = 60.0
-"""Between two dials of lost peers by a node with neighbours enough: the halves of a cut network meet again."""
-REMEMBER_INTERVAL_S = 60.0
-"""Between two writes of known peers: flash wears."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +64,7 @@ class MembershipSettings:
 
     neighbours_target: int = 8
     links_max: int = 32
-    interval_max_s: float = UPKEEP_INTERVAL_MAX_S  # less for owners that hang duties of their own on that timer
+    interval_max_s: float = UPKEEP_INTERVAL_MAX_S  # less for owners with duties of their own on that timer
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +84,12 @@ class Membership:
         self._peer = peer
         self._settings = settings
         self._rng = rng
-        self.view = View(peer, rng)
+        self.view = View(peer, rng, max(VIEW_MAX, 2 * settings.links_max))
+        self.watch = PartitionWatch()
+        self._dialling = Dialling(self.view, settings.neighbours_target, settings.links_max, self.watch, rng)
         self._by_link: dict[LinkId, PeerEntry] = {}
         self._rivals: dict[PeerId, Rivals] = {}
-        self._asked_peers_at = 0.0
-        self._remembered_at = 0.0
-        self._remembered: tuple[PeerRecord, ...] = ()
-        self._reached_out_at = 0.0
+        self._introductions = Introductions(self.view, rng)
         self._upkeep_at = math.inf  # timers that fire before are stale
         self.identity_conflict: str | None = None
 
@@ -102,7 +99,7 @@ class Membership:
 
     @property
     def links(self) -> dict[LinkId, PeerId]:
-        """The links that count, one a peer."""
+        """Those that count."""
         return {link: entry.peer for link, entry in self._by_link.items()}
 
     def peer_of(self, link: LinkId) -> PeerId | None:
@@ -123,12 +120,12 @@ class Membership:
                 return self._conflict(f"announced at {', '.join(event.addresses) or 'an unknown address'}")
             return []
         entry = self.view.found(event.peer, event.addresses, event.found_by)
-        return self._dial(lambda: [entry], now) if entry is not None else []
+        return self._dialling.dial(lambda: [entry], now) if entry is not None else []
 
     def on_dial_failed(self, peer: PeerId, reason: str, now: float) -> list[Effect]:
         entry = self.view.get(peer)
         if entry is not None:
-            self.view.failed(entry, reason, now)
+            self._dialling.failed(entry, reason, now)
         return self._soon(now)
 
     def on_refused(self, peer: PeerId, why: str, now: float) -> list[Effect]:
@@ -157,9 +154,26 @@ class Membership:
             return [CloseLink(event.link, why), *self.on_refused(event.peer, why, now)]
         if entry.link is not None:
             return self._second_link(entry, event, now)
+        room = self._make_room(now) if len(self._by_link) >= self._settings.links_max else []
         if len(self._by_link) >= self._settings.links_max:
             return [CloseLink(event.link, f"already {len(self._by_link)} links")]
-        return self._adopt(entry, event, now)
+        return [*room, *self._adopt(entry, event, now)]
+
+    def _make_room(self, now: float) -> list[Effect]:
+        """A full bootstrap peer parts with somebody who has been introduced: newcomers come first."""
+        if self._own.role is not Role.BOOTSTRAP:
+            return []
+        settled = [entry for entry in self.view.linked() if now - (entry.linked_at or 0.0) >= INTRODUCED_S]
+        return self._part(self._rng.choice(settled), "room for newcomers", now) if settled else []
+
+    def _part(self, entry: PeerEntry, reason: str, now: float) -> list[Effect]:
+        """End a link in good faith."""
+        link = entry.link
+        assert link is not None
+        del self._by_link[link]
+        self.view.unlink(entry)
+        entry.dial_at, entry.left = now + RETIRED_FOR_S, True
+        return [Send(link, Goodbye(reason)), CloseLink(link, reason)]
 
     def on_link_down(self, link: LinkId, reason: str, fault: bool, now: float) -> list[Effect]:
         entry = self._by_link.pop(link, None)
@@ -170,24 +184,32 @@ class Membership:
             return []
         self.view.unlink(entry)
         if now - (entry.linked_at or 0.0) < CROSSING_S:
-            self.view.failed(entry, reason, now)  # a link that dies at once is no better than a failed dial
+            self._dialling.failed(entry, reason, now)  # a link that dies at once is no better than a failed dial
         else:
             entry.failures, entry.last_failure = 0, reason
             entry.dial_at = now + self._rng.uniform(0.2, 1.0)
+        self._introductions.hurry()
+        if entry.role is Role.BOOTSTRAP:
+            self._dialling.lost_bootstrap(entry, now)
         effects: list[Effect] = [Report("neighbour-lost", {"peer": entry.peer, "reason": reason, "fault": fault})]
         if fault:
             effects += self.on_refused(entry.peer, reason, now)
+        elif self._own.role is Role.NODE is entry.role and now - (entry.linked_at or 0.0) >= CROSSING_S:
+            effects += self._suspect(self.watch.lost(entry.peer, self.view.nodes_linked, now), now)
         waiting = self._rivals.pop(entry.peer, None)
         if waiting is not None:
             effects += self._adopt(entry, waiting.newer, now)
         return effects + self._soon(now)
 
-    def on_heard(self, link: LinkId, now: float) -> list[Effect]:
-        """Any message proves its link alive; on a doubted link it proves a copied identity."""
+    def on_heard(self, link: LinkId, bulk: bool, now: float) -> list[Effect]:
+        """Any message proves its link alive; on a doubted link it proves a copied identity. `bulk`: parts travel."""
         entry = self._by_link.get(link)
         if entry is None:
             return []
         entry.heard_at = now
+        entry.misses = 0
+        if bulk:
+            entry.bulk_at = now
         return self._copied(entry) if self._rivals else []
 
     def _copied(self, entry: PeerEntry) -> list[Effect]:
@@ -207,14 +229,14 @@ class Membership:
         match message:
             case Ping(nonce=nonce):
                 return [Send(link, Pong(nonce))]
-            case Pong():
+            case Pong(nonce=nonce):
+                answered(self._by_link[link], nonce, now)
                 return []
             case PeersAsk(count=count):
-                told = self.view.tellable(self._by_link[link].peer, min(count, PEERS_TOLD_MAX), now)
-                return [Send(link, PeersTold(told))]
+                return self._introductions.answer(link, self._by_link[link].peer, count, now)
             case PeersTold(peers=peers):
                 entries = [self.view.found(record.peer, record.addresses, FoundBy.PEERS) for record in peers]
-                return self._dial(lambda: [entry for entry in entries if entry is not None], now)
+                return self._dialling.dial(lambda: [entry for entry in entries if entry is not None], now)
             case Goodbye(reason=reason):
                 return self._goodbye(self._by_link[link], link, reason, now)
             case IdentityInUse():
@@ -236,36 +258,34 @@ class Membership:
         self._upkeep_at = -math.inf  # under way: what it does brings nothing forward
         effects: list[Effect] = []
         due = self._check_links(now, effects)
-        wants = self._wants_dials()
-        effects += [*(self._dial(self.view.entries, now) if wants else ()), *self._reach_out(now)]
-        if wants and self._by_link and now - self._asked_peers_at >= PEERS_ASK_INTERVAL_S and self._seeking():
-            self._asked_peers_at = now
-            effects.append(Send(self._rng.choice(list(self._by_link)), PeersAsk(PEERS_TOLD_MAX)))
-        if now - self._remembered_at >= REMEMBER_INTERVAL_S:
-            effects += self._remember(now)
+        effects += [*self._dialling.dial(self.view.entries, now), *self._dialling.reach_out(now)]
+        if self._dialling.seeking:
+            effects += self._introductions.ask(list(self._by_link), now)
+        effects += self._introductions.remember_in_time(now)
         self._upkeep_at = math.inf
-        return effects + self._upkeep(min(due, self._next_dial()) if wants else due, now)
+        return effects + self._upkeep(min(due, self._next_dial(now)), now)
 
     def _check_links(self, now: float, effects: list[Effect]) -> float:
-        """Pings and closes; gives when a link is to be looked at next."""
+        """Pings, suspects and closes; gives when a link is to be looked at next."""
         due = now + self._settings.interval_max_s
         for entry in self.view.linked():
             assert entry.link is not None
-            if now - entry.heard_at > SILENCE_MAX_S:
-                effects.append(CloseLink(entry.link, f"silent for {SILENCE_MAX_S:.0f} s"))
-                effects += self.on_link_down(entry.link, "silent", False, now)
-            elif (at := check_at(entry, now)) > entry.heard_at:
-                due = min(due, at)
-            else:
-                entry.pinged_at = now
-                effects.append(Send(entry.link, Ping(self._rng.getrandbits(32))))
-                due = min(due, entry.heard_at + SILENCE_MAX_S)
+            look, at = look_at(entry, now)
+            if look is Look.LOST:
+                silent_s = now - entry.heard_at
+                effects.append(CloseLink(entry.link, f"silent for {silent_s:.0f} s"))
+                effects += self.on_link_down(entry.link, f"silent for {silent_s:.0f} s", False, now)
+                continue
+            if look is not Look.WAIT:
+                effects += ping(entry, None if look is Look.MISS else self._rng.getrandbits(32), now)
+                at = look_at(entry, now)[1]
+            due = min(due, at)
         return due
 
-    def _next_dial(self) -> float:
+    def _next_dial(self, now: float) -> float:
         """When somebody is to be dialled or asked next, if nothing happens before."""
-        asks_at = self._asked_peers_at + PEERS_ASK_INTERVAL_S if self._by_link else math.inf
-        return min([asks_at, *(entry.dial_at for entry in self.view.entries() if entry.can_dial(math.inf))])
+        asks_at = self._introductions.next_ask_at if self._by_link and self._dialling.seeking else math.inf
+        return min(asks_at, self._dialling.next_at(now), self._dialling.next_reach_at(now))
 
     def _soon(self, now: float) -> list[Effect]:
         """Something may be due before the next upkeep."""
@@ -278,63 +298,38 @@ class Membership:
         self._upkeep_at = at
         return [SetTimer(Timer(TimerKind.MAINTAIN), at)]
 
+    def swapped(self, link: LinkId, swaps: int, now: float) -> list[Effect]:
+        """A swap that this side began is over, its `swaps`-th: some peers are told and asked along with it."""
+        entry = self._by_link.get(link)
+        if entry is None:
+            return []
+        return [*self._introductions.shuffle(link, entry.peer, now), *self._dialling.rotate(swaps, now)]
+
+    def sized(self, figures: Figures | None, now: float) -> list[Effect]:
+        """What the network-wide counters say of a cut."""
+        suspicion, over = self.watch.sized(figures, now)
+        return self._suspect(suspicion, now) + ([_partition_over("the network has its size again")] if over else [])
+
+    def _suspect(self, suspicion: Suspicion | None, now: float) -> list[Effect]:
+        """A new suspicion: what is missing is dialled soon, whatever its back-off was."""
+        if suspicion is None:
+            return []
+        for entry in self.view.met():
+            if entry.link is None and self.watch.missing(entry.peer):
+                entry.dial_at = min(entry.dial_at, now + self._rng.uniform(0.2, DIAL_BACKOFF_MISSING_MAX_S))
+        return [Report("partition-suspected", {"why": suspicion.sentence}), *self._soon(now)]
+
+    def part(self, newest: PeerId, spared: PeerId | None, now: float) -> list[Effect]:
+        """Part with one neighbour where `newest` was dialled in exchange for it. `spared` is in a swap."""
+        entry = self.view.get(newest)
+        leaves = self._dialling.exchanged(entry, spared) if entry is not None else None
+        if leaves is None:
+            return []
+        exchanged = Report("neighbour-exchanged", {"peer": leaves.peer, "by": newest})
+        return [*self._part(leaves, "exchanged for another neighbour", now), exchanged]
+
     def goodbyes(self, reason: str) -> list[Effect]:
-        return [*(Send(link, Goodbye(reason)) for link in self._by_link), *self._remember(self._remembered_at)]
-
-    def _remember(self, now: float) -> list[Effect]:
-        """The first neighbour at once, then what changed; never nobody in place of somebody."""
-        worth = self.view.worth_remembering()
-        if not worth or worth == self._remembered:
-            return []
-        self._remembered, self._remembered_at = worth, now
-        return [Remember(worth)]
-
-    def _seeking(self) -> bool:
-        return self.view.nodes_linked < self._settings.neighbours_target
-
-    def _has_bootstrap(self) -> bool:
-        return any(entry.role is Role.BOOTSTRAP for entry in self.view.linked())
-
-    def _wants_dials(self) -> bool:
-        """Neighbours are wanting, or a bootstrap peer, where one is known."""
-        if self._settings.neighbours_target == 0:
-            return False
-        return self._seeking() or (self.view.knows_bootstrap and not self._has_bootstrap())
-
-    def _dial(self, candidates: Callable[[], Iterable[PeerEntry]], now: float) -> list[Effect]:
-        """Dial due candidates while neighbours are wanting; one bootstrap peer is enough."""
-        if not self._wants_dials():
-            return []
-        under_way = sum(entry.dialling for entry in self.view.entries())
-        room = self._settings.neighbours_target - self.view.nodes_linked - under_way
-        has_bootstrap = self._has_bootstrap()
-        due = [entry for entry in candidates() if entry.can_dial(now)]
-        self._rng.shuffle(due)
-        effects: list[Effect] = []
-        for entry in due:
-            is_bootstrap = entry.found_by is FoundBy.BOOTSTRAP or entry.role is Role.BOOTSTRAP
-            wanted = (not has_bootstrap) if is_bootstrap else room > 0
-            if not wanted or under_way >= DIALS_AT_ONCE:
-                continue
-            entry.dialling = True
-            under_way += 1
-            room -= 0 if is_bootstrap else 1
-            effects.append(Dial(entry.peer, entry.addresses))
-        return effects
-
-    def _reach_out(self, now: float) -> list[Effect]:
-        """Content with its neighbours, a node still dials a peer it lost now and then: it may be behind a cut."""
-        if now - self._reached_out_at < REACH_OUT_INTERVAL_S:
-            return []
-        target, links = self._settings.neighbours_target, len(self._by_link)
-        if target == 0 or self._seeking() or links >= self._settings.links_max:
-            return []
-        self._reached_out_at = now
-        lost = [entry for entry in self.view.met() if entry.role is Role.NODE and entry.can_dial(now)]
-        for entry in self._rng.sample(lost, min(1, len(lost))):
-            entry.dialling = True
-            return [Dial(entry.peer, entry.addresses)]
-        return []
+        return [*(Send(link, Goodbye(reason)) for link in self._by_link), *self._introductions.remember()]
 
     def _adopt(self, entry: PeerEntry, event: LinkUp, now: float) -> list[Effect]:
         self.view.link(entry, event.link, event.hello.role)
@@ -351,13 +346,14 @@ class Membership:
             "found_by": entry.found_by.value,
             "clock_skew_s": round(event.clock_skew_s, 1),
         }
-        remember = self._remember(now) if not self._remembered else []
+        over = [_partition_over(f"{entry.name or entry.peer} is back")] if self.watch.found(entry.peer) else []
         asked: list[Effect] = [
             Report("neighbour-linked", fields),
+            *over,
             Send(event.link, PeersAsk(PEERS_TOLD_MAX)),
-            *remember,
+            *self._introductions.first_remembered(now),
         ]
-        return asked + self._soon(now) if self._wants_dials() else asked
+        return asked + self._soon(now) if self._dialling.wanted(now) else asked
 
     def _second_link(self, entry: PeerEntry, event: LinkUp, now: float) -> list[Effect]:
         assert entry.link is not None
@@ -381,7 +377,9 @@ class Membership:
     def _goodbye(self, entry: PeerEntry, link: LinkId, reason: str, now: float) -> list[Effect]:
         del self._by_link[link]
         self.view.unlink(entry)
-        entry.failures, entry.dial_at = 3, now + 8.0  # it said goodbye: no hurry
+        entry.failures, entry.dial_at, entry.left = 3, now + 8.0, True  # it said goodbye: no hurry
+        if entry.role is Role.BOOTSTRAP:
+            self._dialling.lost_bootstrap(entry, now)
         left = Report("neighbour-left", {"peer": entry.peer, "reason": reason})
         effects: list[Effect] = [CloseLink(link, "goodbye"), left]
         waiting = self._rivals.pop(entry.peer, None)
@@ -394,3 +392,7 @@ class Membership:
         told_before = self.identity_conflict == where
         self.identity_conflict = where
         return [] if told_before else [Report("identity-in-use", {"where": where})]
+
+
+def _partition_over(why: str) -> Report:
+    return Report("partition-over", {"why": why})

@@ -69,6 +69,8 @@ from p2pfed.ports import Encoding, PeerId
 
 IDLE = "idle"
 """Key of the timer that paces swaps once training is over."""
+BULK = (SwapOffer, SwapAccept, PartAsk, Part, VersionAsk, VersionTold)
+"""Messages that parts of adapters follow or precede: until these are through, nothing else may be heard."""
 PUBLISH_WAIT_S = 0.2
 """A neighbour rests so long while the learner encodes a version for its link."""
 
@@ -172,6 +174,7 @@ class PeerState:
         effects = self.membership.on_link_up(event, now)
         if self.membership.link_of(event.peer) != event.link:
             return effects
+        effects += self.membership.part(event.peer, self._swap_peer(), now)
         if instance_before not in (None, event.hello.instance) and self._swap_peer() == event.peer:
             effects += self.exchange.abort("partner restarted", None, now)
         return effects + self.exchange.resume(event.peer, event.link) + self._try_swap(now)
@@ -181,7 +184,7 @@ class PeerState:
         if peer is None:
             return []  # said before the link was closed
         leaving = isinstance(message, Goodbye)
-        effects = [] if leaving else self.membership.on_heard(link, now)
+        effects = [] if leaving else self.membership.on_heard(link, isinstance(message, BULK), now)
         if leaving and self._swap_peer() == peer:
             effects += self.exchange.abort("partner left", None, now)
         try:
@@ -232,7 +235,8 @@ class PeerState:
             case SwapCommit():
                 return self.exchange.on_commit(peer, link, message, now)
             case SwapDone():
-                return self.exchange.on_done(peer, message, now)
+                done = self.exchange.on_done(peer, message, now)
+                return done + self.membership.swapped(link, self.statistics.finished, now) if done else []
             case SwapAbort():
                 return self.exchange.on_aborted(peer, message, now)
             case VersionAsk(encoding=encoding):
@@ -318,6 +322,7 @@ class PeerState:
         self.estimate.put(square_distance=self.statistics.square_distance(), square_norm=event.norm**2)
         self.last_swap_at = now
         effects = self.library.renew(event.version, self._swap_digest(), now)
+        effects += self.membership.sized(self.estimate.figures(), now)
         fields = {"distance": event.distance, "norm": event.norm, "kept": event.kept}
         return [*effects, Report("mixed", {**fields}), *self._try_swap(now)]
 

@@ -3,9 +3,11 @@
 Hearsay is worth an entry, never a claim: only peers this node has itself been linked to are told to others.
 """
 
+import math
 import random
 from dataclasses import dataclass
 
+from p2pfed.core.deadline import Pace
 from p2pfed.core.events import FoundBy, LinkId
 from p2pfed.core.messages import ADDRESSES_MAX, PeerRecord, Role
 from p2pfed.ports import Encoding, PeerId
@@ -15,6 +17,8 @@ VIEW_MAX = 128
 DIAL_BACKOFF_FIRST_S = 1.0
 DIAL_BACKOFF_MAX_S = 60.0
 """A peer that comes back is found again within a minute; a dead one costs one dial a minute."""
+DIAL_BACKOFF_MISSING_MAX_S = 8.0
+"""The same for a peer on the other side of a suspected cut: the halves meet again soon after it ends."""
 FAILURES_MAX = 6
 """Dials in a row without an answer after which hearsay is forgotten (about two minutes); kept if it was once linked."""
 TOLD_AGE_MAX_S = 600.0
@@ -41,6 +45,20 @@ class PeerEntry:
     linked_at: float | None = None
     heard_at: float = 0.0
     pinged_at: float = 0.0
+    """Of the last ping; nothing was heard since where it is later than `heard_at`."""
+    asked_at: float = 0.0
+    """Of the first ping of those that wait for an answer, all with the same nonce."""
+    nonce: int | None = None
+    misses: int = 0
+    """Pings in a row whose time was over before anything was heard: above 0, the peer is suspected."""
+    bulk_at: float = -math.inf
+    """When parts of adapters, or what announces them, last went over the link."""
+    pace: Pace | None = None
+    """Of its answers to pings; None before the first link."""
+    rtt_s: float | None = None
+    """Of the last answered ping."""
+    left: bool = False
+    """Its last link ended in good faith, by either side's goodbye."""
     refusal: str | None = None
     last_failure: str | None = None
 
@@ -84,6 +102,8 @@ class View:
     def link(self, entry: PeerEntry, link: LinkId, role: Role) -> None:
         entry.link, entry.role = link, role
         self.knows_bootstrap |= role is Role.BOOTSTRAP
+        entry.pace = entry.pace or Pace()
+        entry.misses, entry.nonce, entry.bulk_at, entry.left = 0, None, -math.inf, False
         self._linked[entry.peer] = self._met[entry.peer] = entry
         self.nodes_linked += role is Role.NODE
 
@@ -98,7 +118,7 @@ class View:
             return None
         entry = self._entries.get(peer)
         if entry is None:
-            if len(self._entries) >= self._size_max and not self._evict():
+            if len(self._entries) >= self._size_max and not self._evict(found_by is not FoundBy.INBOUND):
                 return None
             entry = PeerEntry(peer, (), found_by)
             self._entries[peer] = entry
@@ -121,12 +141,12 @@ class View:
         self._entries.pop(peer, None)
         self._met.pop(peer, None)
 
-    def failed(self, entry: PeerEntry, reason: str, now: float) -> None:
+    def failed(self, entry: PeerEntry, reason: str, now: float, backoff_max_s: float = DIAL_BACKOFF_MAX_S) -> None:
         """One more dial without an answer: back off, forget mere hearsay in the end."""
         entry.dialling = False
         entry.failures += 1
         entry.last_failure = reason
-        backoff_s = min(DIAL_BACKOFF_MAX_S, DIAL_BACKOFF_FIRST_S * 2.0 ** (entry.failures - 1))
+        backoff_s = min(backoff_max_s, DIAL_BACKOFF_FIRST_S * 2.0 ** min(entry.failures - 1, FAILURES_MAX))
         entry.dial_at = now + backoff_s * self._rng.uniform(0.5, 1.0)
         proven = entry.linked_at is not None or entry.found_by in (FoundBy.BOOTSTRAP, FoundBy.REMEMBERED)
         if entry.failures >= FAILURES_MAX and not proven:
@@ -151,23 +171,21 @@ class View:
         known = sorted((entry for entry in self._met.values() if entry.addresses), key=lambda entry: -entry.heard_at)
         return tuple(PeerRecord(entry.peer, entry.addresses) for entry in known)
 
-    def _evict(self) -> bool:
-        """Make room: never a linked, dialled, bootstrap or once linked peer, so a flood of hearsay evicts hearsay."""
-        candidates = [
+    def _evict(self, hearsay: bool) -> bool:
+        """Make room: never a linked, dialled or bootstrap peer. A flood of hearsay evicts hearsay.
+
+        Peers once linked give way, the longest unheard first, where they take more than half of the view, or to one
+        that has just shaken hands.
+        """
+        idle = [
             entry
             for entry in self._entries.values()
-            if entry.link is None
-            and not entry.dialling
-            and entry.found_by is not FoundBy.BOOTSTRAP
-            and entry.linked_at is None
+            if entry.link is None and not entry.dialling and entry.found_by is not FoundBy.BOOTSTRAP
         ]
-        if not candidates:
-            candidates = [
-                entry
-                for entry in self._entries.values()
-                if entry.link is None and not entry.dialling and entry.failures >= FAILURES_MAX
-            ]
-        if not candidates:
-            return False
-        self.drop(self._rng.choice(candidates).peer)
-        return True
+        met = [entry for entry in idle if entry.linked_at is not None]
+        rumours = [entry for entry in idle if entry.linked_at is None]
+        if met and (2 * len(met) > self._size_max or not (rumours or hearsay)):
+            self.drop(min(met, key=lambda entry: entry.heard_at).peer)
+        elif rumours:
+            self.drop(self._rng.choice(rumours).peer)
+        return len(self._entries) < self._size_max

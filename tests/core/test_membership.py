@@ -1,9 +1,11 @@
 """Neighbours: links that count, crossing dials, restarts, copied identities, refusals, back-off."""
 
 import random
+from itertools import pairwise
 
 import pytest
 
+from p2pfed.core.dialling import DIALS_AT_ONCE, REACH_OUT_INTERVAL_S, REACH_OUT_URGENT_S, ROTATE_SWAPS
 from p2pfed.core.events import (
     CloseLink,
     Dial,
@@ -25,14 +27,9 @@ from p2pfed.core.events import (
     TimerFired,
     TimerKind,
 )
-from p2pfed.core.membership import (
-    DIALS_AT_ONCE,
-    PROBE_S,
-    REACH_OUT_INTERVAL_S,
-    REFUSED_FOR_S,
-    SILENCE_MAX_S,
-    MembershipSettings,
-)
+from p2pfed.core.introductions import SHUFFLE_PEERS
+from p2pfed.core.liveness import MISSES_MAX, SILENCE_MAX_S
+from p2pfed.core.membership import PROBE_S, REFUSED_FOR_S, MembershipSettings
 from p2pfed.core.messages import (
     PROTOCOL_VERSION,
     Goodbye,
@@ -312,8 +309,20 @@ def test_a_silent_link_is_pinged_then_closed() -> None:
     node.handle(Started())
     node.up(1, "p")
     effects = node.wait(SILENCE_MAX_S + 2.0)
-    assert told(effects, Ping)[0] == 1 and closed(effects) == [1] and node.links == {}
-    assert "neighbour-lost" in reports(effects)
+    assert told(effects, Ping) == [1] * MISSES_MAX and closed(effects) == [1] and node.links == {}
+    assert reports(effects) == ["neighbour-suspected", "neighbour-lost"]
+
+
+def test_a_suspected_link_that_is_heard_again_stays() -> None:
+    node = Node()
+    node.handle(Started())
+    node.up(1, "p")
+    while "neighbour-suspected" not in reports(node.effects):
+        node.wait(0.5)
+    node.says(1, PeersTold(()))
+    node.wait(5.0)
+    entry = node.state.membership.view.get(PeerId("p"))
+    assert entry is not None and entry.misses == 0 and node.links == {1: "p"}
 
 
 def test_an_answering_link_stays() -> None:
@@ -321,8 +330,9 @@ def test_an_answering_link_stays() -> None:
     node.handle(Started())
     node.up(1, "p")
     for _ in range(100):
-        if told(node.wait(1.0), Ping):
-            node.says(1, Pong(0))
+        for effect in node.wait(1.0):
+            if isinstance(effect, Send) and isinstance(effect.message, Ping):
+                node.says(1, Pong(effect.message.nonce))
     assert node.links == {1: "p"} and 5 <= len(told(node.effects, Ping)) <= 8
 
 
@@ -428,3 +438,125 @@ def test_what_is_remembered_is_not_replaced_by_nobody_while_all_are_away() -> No
     remembered = [effect for effect in node.effects if isinstance(effect, Remember)]
     assert remembered == [Remember((PeerRecord(PeerId("a"), ("/dns4/a/tcp/1",)),))], "once: flash wears"
     assert any(isinstance(effect, Dial) for effect in node.effects[-200:]), "and it is dialled on and on"
+
+
+def test_who_wants_neighbours_asks_again_soon_and_then_less_and_less() -> None:
+    node = Node()
+    node.handle(Started())
+    node.up(1, "p")
+    asks = [0.0]
+    for _ in range(160):
+        node.says(1, Pong(0))
+        asks += [node.now] * len(told(node.wait(1.0), PeersAsk))
+    gaps = [later - earlier for earlier, later in pairwise(asks)]
+    assert gaps[0] <= 3.0 and max(gaps) <= 32.0 and gaps == sorted(gaps), gaps
+
+
+def links_of(node: Node, count: int) -> None:
+    for link in range(1, count + 1):
+        node.up(link, f"p{link}")
+
+
+def test_neighbours_that_fall_silent_together_are_dialled_often_until_one_is_back() -> None:
+    node = Node(target=4)
+    node.handle(Started())
+    links_of(node, 8)
+    node.now = 20.0
+    for link in (5, 6, 7, 8):
+        node.handle(LinkDown(link, "silent"))
+    assert reports(node.effects).count("partition-suspected") == 1
+    before = len(node.effects)
+    for _ in range(60):
+        for entry in node.state.membership.view.entries():
+            if entry.dialling:
+                node.handle(DialFailed(entry.peer, "nobody answers"))
+        node.wait(1.0)
+        for link in (1, 2, 3, 4):
+            node.says(link, Pong(0))
+    dials = dialled(node.effects[before:])
+    assert 60.0 / REACH_OUT_URGENT_S - 2 <= len(dials) <= 60.0 / REACH_OUT_URGENT_S + 1
+    assert {*dials} == {"p5", "p6", "p7", "p8"}
+    assert "partition-over" in reports(node.up(9, "p6", outbound=True))
+    assert node.state.membership.watch.suspicion is None
+
+
+def test_goodbyes_are_no_partition() -> None:
+    node = Node(target=4)
+    node.handle(Started())
+    links_of(node, 6)
+    node.now = 20.0
+    for link in range(1, 7):
+        node.says(link, Goodbye("stopping"))
+    assert "partition-suspected" not in reports(node.effects)
+
+
+def test_a_swap_tells_and_asks_some_peers() -> None:
+    node = Node()
+    links_of(node, 8)
+    effects = node.state.membership.swapped(1, 1, 0.0)
+    messages = [effect.message for effect in effects if isinstance(effect, Send)]
+    assert [type(message) for message in messages] == [PeersTold, PeersAsk]
+    assert isinstance(messages[0], PeersTold) and len(messages[0].peers) == SHUFFLE_PEERS
+    assert PeerId("p1") not in [record.peer for record in messages[0].peers]
+
+
+def test_now_and_then_a_neighbour_is_exchanged_for_a_stranger() -> None:
+    node = Node(target=4)
+    links_of(node, 4)
+    node.found("stranger", FoundBy.PEERS)
+    membership = node.state.membership
+    assert dialled(membership.swapped(1, ROTATE_SWAPS - 1, 1.0)) == []
+    assert dialled(membership.swapped(1, ROTATE_SWAPS, 2.0)) == ["stranger"]
+    assert dialled(membership.swapped(1, ROTATE_SWAPS + 1, 3.0)) == []
+    effects = node.up(9, "stranger", outbound=True)
+    assert len(told(effects, Goodbye)) == 1 == len(closed(effects)) and 9 not in closed(effects)
+    assert reports(effects) == ["neighbour-linked", "neighbour-exchanged"]
+    assert len(node.links) == 4 and 9 in node.links
+    assert len(node.up(10, "another")) and len(node.links) == 5, "who comes by itself costs nobody its place"
+
+
+def test_a_full_bootstrap_peer_makes_room_for_a_newcomer() -> None:
+    boot = Node("boot", target=0, links_max=2, role=Role.BOOTSTRAP)
+    boot.up(1, "p")
+    boot.up(2, "q")
+    assert closed(boot.up(3, "r")) == [3], "who came just now has not been introduced yet"
+    boot.now = 60.0
+    effects = boot.up(4, "s")
+    assert len(told(effects, Goodbye)) == 1 and 4 in boot.links and len(boot.links) == 2
+    node = Node(links_max=2)
+    node.up(1, "p")
+    node.up(2, "q")
+    node.now = 60.0
+    assert closed(node.up(3, "r")) == [3], "a node keeps its neighbours"
+
+
+def test_a_content_node_visits_its_bootstrap_peer_less_and_less() -> None:
+    node = Node(target=2)
+    node.handle(Started())
+    links_of(node, 3)
+    visits = []
+    node.found("boot", FoundBy.BOOTSTRAP)
+    for _ in range(8640):
+        for entry in node.state.membership.view.entries():
+            if entry.dialling:
+                visits.append(node.now)
+                node.handle(DialFailed(entry.peer, "nobody answers"))
+        for link in (1, 2, 3):
+            node.says(link, Pong(0))
+        node.wait(10.0)
+    assert 4 <= len(visits) <= 12, "of a day"
+    gaps = [later - earlier for earlier, later in pairwise(visits)]
+    assert gaps[0] >= 300.0 and max(gaps) <= 22_000.0
+    for link in (1, 2, 3):
+        node.handle(LinkDown(link, "gone"))
+    assert "boot" in dialled(node.wait(70.0)), "without neighbours it is sought at once"
+
+
+def test_a_view_full_of_peers_once_met_still_takes_newcomers() -> None:
+    node = Node("boot", target=0, links_max=64, role=Role.BOOTSTRAP)
+    for number in range(400):
+        node.now = float(number)
+        node.up(number, f"p{number}")
+        node.says(number, Goodbye("stopping"))
+        assert node.state.membership.view.get(PeerId(f"p{number}")) is not None
+    assert len(node.state.membership.view) <= 128
