@@ -98,8 +98,8 @@ class Runtime:
         )
         if mixer is not None:
             self.driver.attach(mixer, self.hello.encoding, home.save_checkpoint, config.checkpoint_interval_s)
-        seeds = bootstrap_peers(network, config)
-        self._finding = Finding(role, transport.peer, network.network_id, seeds, self.dht, self.notices, self._rng)
+        self.seeds = bootstrap_peers(network, config)
+        self._finding = Finding(role, transport.peer, network.network_id, self.seeds, self.dht, self.notices, self._rng)
         self._stop_reason: str | None = None
         self._stop_asked = trio.Event()
 
