@@ -56,7 +56,7 @@ async def run_bootstrap(
         identity = load_or_create_identity(home.path / "identity.key")
         config = dataclasses.replace(config, home=str(home.path))
         settings = PeerSettings(membership=MembershipSettings(neighbours_target=0, links_max=LINKS_MAX))
-        transport = Libp2pTransport(identity, config.listen, limits=LIMITS)
+        transport = Libp2pTransport(identity, config.listen, interfaces=config.interfaces, limits=LIMITS)
         shared = share(transport, home, random.Random(secrets.randbits(64)), serves=True)
 
         def runtime_of(network: NetworkConfig, beside: Sequence[Runtime] = ()) -> Runtime:

@@ -112,9 +112,13 @@ class NodeConfig:
     name: str = ""
     home: str = ""
     """State folder; default from platformdirs, by network and node name."""
-    listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/0",)
+    listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0")
+    interfaces: tuple[str, ...] = ()
+    """Whose addresses are told, and where mDNS runs; empty: all but container bridges."""
     bootstrap: tuple[str, ...] = ()
     mdns: bool = True
+    portmap: bool = True
+    """Ask the router for a port, where others cannot dial this device."""
     device: str = "auto"
     """"auto", "cpu", "cuda"."""
     threads: int = 1

@@ -46,6 +46,8 @@ BASE_CHARS_MAX = 200
 TEXT_CHARS_MAX = 4096
 """Longest path a file system takes."""
 ADDRESSES_MAX = 64
+INTERFACES_MAX = 16
+"""Of 15 characters each, which is Linux's own bound (IFNAMSIZ)."""
 TARGETS_MAX = 16
 INTEGER_MAX = 2**63 - 1
 COUNT_MAX = 10**9
@@ -124,6 +126,13 @@ def multiaddrs(value: tuple[str, ...]) -> str | None:
     if right and starts and len(value) <= ADDRESSES_MAX:
         return None
     return f"at most {ADDRESSES_MAX} multiaddrs that start with /" + ", /".join(ADDRESS_STARTS)
+
+
+def interfaces(value: tuple[str, ...]) -> str | None:
+    right = all(re.fullmatch(r"[^\s/%]{1,15}", each) for each in value)
+    if right and len(value) <= INTERFACES_MAX and len(set(value)) == len(value):
+        return None
+    return f"at most {INTERFACES_MAX} different interface names such as eth0, as `ip address` shows them"
 
 
 def seeds(value: tuple[str, ...]) -> str | None:
@@ -226,13 +235,18 @@ NODE_KEYS: Mapping[str, Key] = MappingProxyType(
         "data": Key("Training data: a JSONL, CSV or Parquet file, a folder, or a hub data set.", text(TEXT_CHARS_MAX)),
         "name": Key("What other peers see; empty: the host's name.", name(empty=True)),
         "home": Key("State folder; empty: the platform's place for application data.", text(TEXT_CHARS_MAX)),
-        "listen": Key("Multiaddrs to listen on; port 0: any free one.", multiaddrs),
+        "listen": Key("Multiaddrs to listen on; port 0: any free one, the same for all.", multiaddrs),
+        "interfaces": Key(
+            "Network interfaces whose addresses are told and where mDNS runs; empty: all but container bridges.",
+            interfaces,
+        ),
         "bootstrap": Key(
             "More peers to try first, besides those of the network file: multiaddrs with /p2p/ID, /dnsaddr/HOST, or a "
             "file with one a line.",
             seeds,
         ),
         "mdns": Key("Look for peers on the local network, and be found there.", anything),
+        "portmap": Key("Ask the router (UPnP, NAT-PMP) to let peers in, where they cannot dial this device.", anything),
         "device": Key('Where to train: "auto", "cpu" or "cuda".', one_of(*DEVICES)),
         "threads": Key("torch threads; more than one only where this node has the cores to itself.", integer(1, 1024)),
         "steps_max": Key("Stop training, not gossiping, after so many local steps; 0: never.", integer(0, COUNT_MAX)),

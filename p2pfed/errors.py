@@ -77,3 +77,6 @@ class TransportError(P2pfedError):
 
 class ProtocolMissing(TransportError):
     """The peer answers but does not speak that protocol: most often another network."""
+
+    address: str = ""
+    """Where it answers, if that is known."""

@@ -22,7 +22,7 @@ from p2pfed.core.peer import PeerSettings
 from p2pfed.errors import ConfigError, ExitCode, LearnerError, LocalError
 from p2pfed.net.address import parse_address
 from p2pfed.net.identity import load_or_create_identity
-from p2pfed.net.interfaces import probe_port
+from p2pfed.net.interfaces import listen_plan
 from p2pfed.net.libp2p import Libp2pTransport
 from p2pfed.ports import Learner, Mixer, PeerId
 from p2pfed.runtime import Log, Runtime, bootstrap_peers, default_home
@@ -109,14 +109,12 @@ async def run_node(
     bootstrap_peers(network, config)
     if learner is not None and rows < 1 and network.gossip.weighting == "examples":
         raise ConfigError('gossip.weighting is "examples": say how many rows of data are behind the learner')
-    for text in config.listen:
-        address = parse_address(text)
-        if not address.kind.startswith("dns"):  # refused by the transport, with the reason
-            probe_port(address.host, address.port)
+    listen = [parse_address(text) for text in config.listen]
+    listen_plan([each for each in listen if not each.kind.startswith("dns")])  # a name is refused by the transport
     with open_home(node_home(network, config)) as home:
         identity = load_or_create_identity(home.path / "identity.key")
         config = dataclasses.replace(config, home=str(home.path))
-        transport = Libp2pTransport(identity, config.listen)
+        transport = Libp2pTransport(identity, config.listen, interfaces=config.interfaces)
         _check_member(network, transport.peer)
         try:
             if learner is None:

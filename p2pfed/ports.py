@@ -61,6 +61,12 @@ class Transport(Protocol):
     def addresses(self) -> Sequence[str]:
         """Own listen multiaddrs, concrete (never 0.0.0.0), without the /p2p/ part. Empty before `running`."""
 
+    def listening(self) -> Sequence[str]:
+        """What it is bound to: multiaddrs with 0.0.0.0 and :: as such, and real ports. Empty before `running`."""
+
+    def refresh_addresses(self) -> bool:
+        """Find out anew what `addresses` are, after the interfaces changed. True where they are others now."""
+
     def serve(self, protocol: str, handler: Callable[[Link], Awaitable[None]]) -> None:
         """Call before `running`. An exception in a handler closes that link and nothing else."""
 

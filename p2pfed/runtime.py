@@ -10,8 +10,9 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -21,17 +22,24 @@ from p2pfed.control import Handler, serve_control, socket_path
 from p2pfed.core.events import Event, FoundBy, PeerFound, Report, Started, StopAsked
 from p2pfed.core.messages import PROTOCOL_VERSION, Hello, PeerRecord, Role
 from p2pfed.core.peer import PeerSettings, PeerState
-from p2pfed.core.view import PeerEntry
 from p2pfed.errors import P2pfedError
-from p2pfed.finding import Finding
+from p2pfed.net.address import parse_address
 from p2pfed.net.dht.rounds import keep_fresh
 from p2pfed.net.driver import Driver
+from p2pfed.net.interfaces import interface_changes, missing_interfaces
+from p2pfed.net.libp2p import Libp2pTransport
 from p2pfed.net.seeds import Seeds
 from p2pfed.notices import Notices
-from p2pfed.ports import Encoding, Mixer, PeerId, Transport
+from p2pfed.outside import Outside
+from p2pfed.peer_rows import peer_rows
+from p2pfed.peer_search import PeerSearch
+from p2pfed.ports import Encoding, Mixer, PeerId
 from p2pfed.shared import Shared
 from p2pfed.store import Home
 from p2pfed.totals import SwapTotals
+
+if TYPE_CHECKING:
+    from p2pfed.net.discovery import MdnsDiscovery
 
 CLOCK_SKEW_MAX_S = 3600.0
 """A neighbour's clock further off than this is worth a sentence."""
@@ -54,7 +62,7 @@ class Runtime:
         config: NodeConfig,
         settings: PeerSettings,
         home: Home,
-        transport: Transport,
+        transport: Libp2pTransport,
         mixer: Mixer | None,
         log: Log,
         shared: Shared,
@@ -94,17 +102,25 @@ class Runtime:
             on_report=self._on_report,
             on_remember=self._on_remember,
             wall_clock=time.time,
+            addresses=self.told_addresses,
             desk=shared.desk,
         )
         if mixer is not None:
             self.driver.attach(mixer, self.hello.encoding, home.save_checkpoint, config.checkpoint_interval_s)
-        self.seeds = bootstrap_peers(network, config)
-        self._finding = Finding(role, transport.peer, network.network_id, self.seeds, self.dht, self.notices, self._rng)
+        self._seeds = bootstrap_peers(network, config)
+        self._search = PeerSearch(
+            role, transport.peer, network.network_id, self._seeds, self.dht, self.notices, self._rng
+        )
+        self.outside: Outside | None = None
+        """How others reach this peer; the networks of one transport have one. None before it runs."""
         self._stop_reason: str | None = None
         self._stop_asked = trio.Event()
 
     async def run(self, *, on_ready: Callable[[], None] = lambda: None) -> None:
         """Listen, find peers, work, until `stop`. Cancelling it ends it too, without goodbyes and a last checkpoint."""
+        outside = self._make_outside()
+        for each in (self, *self.beside):
+            each.outside = outside
         with self._journal, one_error():
             async with self.transport.running(), trio.open_nursery() as nursery:
                 await nursery.start(
@@ -113,6 +129,7 @@ class Runtime:
                     self._commands(),
                 )
                 nursery.start_soon(self._pass_on_stop)
+                nursery.start_soon(outside.run)
                 nursery.start_soon(keep_fresh, self.dht, self._rng)
                 for each in (self, *self.beside):
                     each._start(nursery)
@@ -132,16 +149,28 @@ class Runtime:
                 self._log("stopped", {"reason": self._stop_reason, "kept": self._kept()})
                 nursery.cancel_scope.cancel()
 
+    def _make_outside(self) -> Outside:
+        return Outside(
+            self.role,
+            self.transport,
+            self.driver,
+            self.state.membership,
+            lambda: self._seeds.known(),
+            portmap=self.config.portmap,
+            on_report=self._on_report,
+            wall_clock=time.time,
+            rng=self._rng,
+        )
+
     def _start(self, nursery: trio.Nursery) -> None:
         """What finds peers for this network, and tells of it."""
-        if self.config.mdns:
-            nursery.start_soon(self._browse)
+        nursery.start_soon(self._follow_interfaces)
         if self.role is Role.NODE:
             nursery.start_soon(self._tell_figures)
         nursery.start_soon(
-            self._finding.run,
+            self._search.run,
             self.state.membership.view,
-            self.transport.addresses,
+            self.told_addresses,
             lambda: len(self.state.membership.neighbours()) < self.config.neighbours_max,
             self.driver.tell_nowait,
             lambda sentence: self._log("seeds", {"problem": sentence}),
@@ -155,7 +184,11 @@ class Runtime:
 
     def own_addresses(self) -> list[str]:
         """Multiaddrs with /p2p/: what one hands to others."""
-        return [f"{address}/p2p/{self.transport.peer}" for address in self.transport.addresses()]
+        return [f"{address}/p2p/{self.transport.peer}" for address in self.told_addresses()]
+
+    def told_addresses(self) -> tuple[str, ...]:
+        """What others are told, without /p2p/."""
+        return self.outside.addresses() if self.outside is not None else tuple(self.transport.addresses())
 
     def status(self) -> dict[str, object]:
         """What `p2pfed node status` shows: plain values only."""
@@ -181,6 +214,8 @@ class Runtime:
             "network_id": self.network.network_id,
             "home": str(self.home.path),
             "addresses": self.own_addresses(),
+            "reachability": self.outside.status() if self.outside is not None else None,
+            "relay": self.outside.relayed() if self.outside is not None else None,
             "uptime_s": round(time.monotonic() - self._started_at, 1),
             "doing": self._doing(len(neighbours)),
             "training_over": state.training_over,
@@ -211,39 +246,7 @@ class Runtime:
         return self._own_peers()
 
     def _own_peers(self) -> list[dict[str, object]]:
-        now = trio.current_time()
-        sessions = {session.number: session for session in self.driver.sessions.values()}
-        rows: list[dict[str, object]] = []
-        for entry in sorted(self.state.membership.view.entries(), key=lambda entry: entry.link is None):
-            session = sessions.get(entry.link) if entry.link is not None else None
-            swapped_at = self._totals.swapped_at.get(entry.peer)
-            rows.append(
-                {
-                    "peer": entry.peer,
-                    "name": entry.name,
-                    "role": entry.role.value if entry.role is not None else None,
-                    "linked": entry.link is not None,
-                    "encoding": self._link_encoding(entry),
-                    "address": session.link.address if session is not None else next(iter(entry.addresses), None),
-                    "found_by": entry.found_by.value,
-                    "path": path_of(session.link.address) if session is not None else None,
-                    "suspected": entry.misses > 0,
-                    "rtt_s": round(entry.rtt_s, 4) if entry.rtt_s is not None else None,
-                    "heard_s_ago": round(now - entry.heard_at, 1) if entry.linked_at is not None else None,
-                    "swapped_s_ago": round(now - swapped_at, 1) if swapped_at is not None else None,
-                    "bytes_sent": session.bytes_sent if session is not None else 0,
-                    "bytes_received": session.bytes_received if session is not None else 0,
-                    "refusal": entry.refusal,
-                    "last_failure": entry.last_failure,
-                }
-            )
-        return rows
-
-    def _link_encoding(self, entry: PeerEntry) -> str | None:
-        """None where nothing is swapped: no link, or one of the two is no node."""
-        if entry.link is None or self.role is not Role.NODE or entry.role is not Role.NODE:
-            return None
-        return self.state.link_encoding(entry.peer).value
+        return peer_rows(self.state, self.driver.sessions, self._totals.swapped_at, trio.current_time())
 
     def _figures(self) -> dict[str, float | None] | None:
         """The whole network as this node estimates it; None before its first swap."""
@@ -252,7 +255,7 @@ class Runtime:
 
     def _first_events(self) -> list[Event]:
         remembered = self.home.load_peers() if self.role is Role.NODE else ()
-        return [*self._finding.first_events(), Started(remembered)]
+        return [*self._search.first_events(), Started(remembered)]
 
     def _doing(self, neighbours: int) -> str:
         if self.role is not Role.NODE:
@@ -298,18 +301,30 @@ class Runtime:
             if figures := self._figures():
                 self._on_report(Report("network", {**figures}))
 
-    async def _browse(self) -> None:
-        from p2pfed.net.discovery import Announcement, MdnsDiscovery  # zeroconf, only where it is used
+    async def _follow_interfaces(self) -> None:
+        """Tell others, and the LAN, the addresses there are now; look for peers on the LAN."""
+        async with AsyncExitStack() as stack:
+            if missing := missing_interfaces(self.config.interfaces):
+                self.notices.add(missing)
+            mdns = self._mdns() if self.config.mdns else None
+            if mdns is not None:
+                await stack.enter_async_context(mdns.running())
+            async for interfaces in interface_changes(self.config.interfaces):
+                if self.transport.refresh_addresses():
+                    self._log("addresses-changed", {"listening": " ".join(self.own_addresses())})
+                if mdns is not None:
+                    mdns.follow(interfaces)
 
-        addresses = tuple(self.transport.addresses())
-        announcement = Announcement(self.transport.peer, self.network.network_id, self.hello.instance, addresses)
-        only_here = all(address.startswith("/ip4/127.") for address in addresses)
-        mdns = MdnsDiscovery(announcement, self._on_mdns, loopback=only_here)
-        async with mdns.running():
-            for warning in mdns.warnings:
-                self.notices.add(warning)
-                self._log("mdns", {"warning": warning})
-            await trio.sleep_forever()
+    def _mdns(self) -> "MdnsDiscovery":
+        from p2pfed.net.discovery import MdnsDiscovery, Own  # only where it is used
+
+        listening = tuple(parse_address(each) for each in self.transport.listening())
+        own = Own(self.transport.peer, self.network.network_id, self.hello.instance, listening)
+        return MdnsDiscovery(own, self._on_mdns, self._on_mdns_problem)
+
+    def _on_mdns_problem(self, sentence: str) -> None:
+        self.notices.add(sentence)
+        self._log("mdns", {"warning": sentence})
 
     def _on_mdns(self, peer: PeerId, addresses: tuple[str, ...], instance: int) -> None:
         self.driver.tell_nowait(PeerFound(peer, addresses, FoundBy.MDNS, instance))
@@ -323,6 +338,8 @@ class Runtime:
         self._log(report.kind, report.fields)
         self._totals.add(report, trio.current_time())
         fields = report.fields
+        if report.kind == "neighbour-linked" and self.outside is not None:
+            self.outside.reach.look()
         match report.kind:
             case "identity-in-use":
                 self.notices.add(
@@ -340,12 +357,6 @@ class Runtime:
     def _note_clock(self, fields: Mapping[str, str | int | float | bool | None]) -> None:
         if abs(float(fields["clock_skew_s"] or 0.0)) > CLOCK_SKEW_MAX_S:
             self.notices.add(f"The clock of {fields['name']} differs from ours by {fields['clock_skew_s']} s.")
-
-
-def path_of(address: str) -> str:
-    """`direct`, or through which relay: the multiaddr up to the circuit."""
-    relay, circuit, _ = address.partition("/p2p-circuit")
-    return f"relayed through {relay}" if circuit else "direct"
 
 
 def encoding_of(network: NetworkConfig, config: NodeConfig) -> Encoding:

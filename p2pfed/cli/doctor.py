@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 def doctor(
     network: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A network.toml: also whether its model fits and works here.")
+        Path | None,
+        typer.Option(metavar="FILE", help="A network.toml: also its peers, and if its model fits."),
     ] = None,
     config: ConfigOption = None,
     home: Annotated[Path | None, typer.Option(metavar="DIR", help="The state folder to look at.")] = None,
@@ -26,7 +27,10 @@ def doctor(
     """Try what a node needs on this device, and say what stands in the way and how to clear it.
 
     Python and packages, clock, disk, state folder, ports, multicast on each interface (a packet is sent and must be
-    heard), the torch device, a 4-bit multiplication, and memory against what the network's model needs.
+    heard), the torch device and a 4-bit multiplication. With --network also: which peers are there and by which means
+    (LAN, bootstrap peers, remembered ones), whether a node that runs here can be reached, how far clocks differ, and
+    memory against what the network's model needs. Changes nothing.
+
     Ends with the exit code of the first failure, 0 where there is none.
     """
     from dataclasses import asdict
@@ -56,17 +60,32 @@ def _findings(network: "NetworkConfig | None", config: "NodeConfig") -> "Iterato
     from p2pfed.doctor.device import check_clock, check_home, check_packages, check_ports, check_python
     from p2pfed.doctor.model import check_model
     from p2pfed.doctor.multicast import check_multicast
+    from p2pfed.doctor.peers import check_network
+    from p2pfed.node import node_home
 
     yield from check_python()
     yield from check_packages()
     yield from check_clock()
     yield from check_home(Path(config.home).expanduser() if config.home else state_root())
     yield from check_ports()
-    if config.mdns:
-        yield from check_multicast()
+    if network is not None:
+        yield from check_network(network, config, node_home(network, config))
+    elif config.mdns:
+        yield from check_multicast(config.interfaces)
     yield from check_model(network, config.device, config.gradient_checkpointing)
 
 
 def _line(finding: "Finding") -> str:
+    """Wrapped for people only: what is piped stays one line to grep."""
+    import shutil
+    import sys
+    import textwrap
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10**6
     line = f"{finding.level.value:<5} {finding.subject}: {finding.message}"
-    return line if not finding.remedy else f"{line}\n      -> {finding.remedy}"
+    lines = textwrap.wrap(line, width, subsequent_indent=" " * 6, break_on_hyphens=False)
+    if finding.remedy:
+        lines += textwrap.wrap(
+            f"-> {finding.remedy}", width, initial_indent=" " * 6, subsequent_indent=" " * 9, break_on_hyphens=False
+        )
+    return "\n".join(lines)

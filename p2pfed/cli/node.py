@@ -184,6 +184,8 @@ def render_status(status: dict[str, Any]) -> str:
     rows |= {
         "peers": f"{status['neighbours']} neighbours, {status['linked']} linked, {status['known']} known",
         "moved": f"{size(status['bytes_sent'])} up, {size(status['bytes_received'])} down",
+        "reach": status["reachability"]["sentence"],
+        **_relay_row(status["relay"]),
         "address": "\n".join(status["addresses"]),
         "home": status["home"],
     }
@@ -194,14 +196,21 @@ def render_status(status: dict[str, Any]) -> str:
     return pairs(rows)
 
 
-COLUMNS = ("NAME", "ROLE", "STATE", "FOUND BY", "PATH", "RTT", "UP", "DOWN", "FORM", "SWAPPED", "ADDRESS", "PEER")
+def _relay_row(relay: dict[str, int] | None) -> dict[str, str]:
+    if relay is None:
+        return {}
+    words = f"{relay['circuits']} circuits for {relay['reservations']} peers, {size(relay['bytes'])} carried"
+    return {"relay": words}
 
 
 def render_peers(rows: list[dict[str, Any]]) -> str:
     if not rows:
         return "no peer is known yet"
     return columns(
-        (*COLUMNS, *(("NETWORK",) if "network" in rows[0] else ())),
+        (
+            *("NAME", "ROLE", "STATE", "FOUND BY", "PATH", "RTT", "UP", "DOWN", "FORM", "SWAPPED", "ADDRESS", "PEER"),
+            *(("NETWORK",) if "network" in rows[0] else ()),
+        ),
         [
             (
                 row["name"] or None,

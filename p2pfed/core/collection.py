@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from p2pfed.core.deadline import Pace
 from p2pfed.core.events import (
     Admit,
     Admitted,
@@ -57,8 +58,10 @@ from p2pfed.ports import Encoding, PeerId
 
 ATTEMPTS_MAX = 3
 """Fetches of one node's version begun before it is listed as failed: its versions change while it trains."""
-STALL_S = 20.0
-"""A node that gives no part for so long is put behind the others."""
+STALL_MIN_S = 20.0
+STALL_S = 55.0
+"""A node that gives no part for so long is put behind the others: learned from the time between its parts, and between
+these two. One at 64 kbit/s takes 33 s for a part; 20 s also pass until a link comes back that carried nothing."""
 TOLD_S = 120.0
 """The same for its version, which a node exports between two local steps; how long those take is a guess."""
 
@@ -104,6 +107,8 @@ class Collector:
         self._attempts: dict[PeerId, int] = {}
         self._current: PeerId | None = None
         self._fetch: Fetch | None = None
+        self._pace = Pace()
+        """Between two parts of the node under way."""
         self._progress_at = 0.0
         self._news_at = 0.0
         self._started_at: float | None = None
@@ -135,7 +140,10 @@ class Collector:
             case LinkDown(link=link, reason=reason, fault=fault):
                 peer_down = self.membership.peer_of(link)
                 effects = self.membership.on_link_down(link, reason, fault, now)
-                return effects + (self._fail(reason) if peer_down is not None and peer_down == self._current else [])
+                lost = peer_down is not None and peer_down == self._current
+                if lost and not fault and self._fetch is not None:
+                    return effects  # another link goes on with this version, unless it comes too late
+                return effects + (self._fail(reason) if lost else [])
             case MessageReceived(link=link):
                 return self._on_message(link, event, now)
             case Admitted(digest=digest, problem=problem):
@@ -156,7 +164,8 @@ class Collector:
             self.failures.pop(event.peer, None)
             self._news_at = now
             if self._current == event.peer and self._fetch is not None:
-                effects += self._fetch.resume(event.link)
+                self._progress_at = now
+                effects += self._fetch.resume(event.link, now)
         return effects
 
     def _on_message(self, link: LinkId, event: MessageReceived, now: float) -> list[Effect]:
@@ -194,15 +203,17 @@ class Collector:
         if self._size and version.size != self._size:
             return self._fail(f"its version has {version.size} bytes, not {self._size}", final=True)
         self._size = version.size
-        self._fetch, self._progress_at = Fetch(version), now
-        return self._fetch.resume(link)
+        self._fetch, self._pace, self._progress_at = Fetch(version), Pace(), now
+        return self._fetch.resume(link, now)
 
     def _on_part(self, link: LinkId, part: Part, now: float) -> list[Effect]:
         assert self._fetch is not None
         if part.digest != self._fetch.version.digest:
             return []
-        effects = self._fetch.on_part(link, part)
-        self._progress_at = now
+        effects = self._fetch.on_part(link, part, now)
+        if effects:  # a part that was held already is no progress
+            self._pace.observe(now - self._progress_at)
+            self._progress_at = now
         return [*effects, Admit(part.digest)] if self._fetch.complete and effects else effects
 
     def _on_admitted(self, digest: bytes, problem: str | None) -> list[Effect]:
@@ -223,7 +234,7 @@ class Collector:
 
     def _on_timer(self, timer: Timer, now: float) -> list[Effect]:
         effects: list[Effect] = []
-        stall_s = STALL_S if self._fetch is not None else TOLD_S
+        stall_s = self._pace.limit_s(STALL_S, STALL_MIN_S, STALL_S) if self._fetch is not None else TOLD_S
         if self._current is not None and now - self._progress_at > stall_s:
             effects += self._fail(f"gave nothing for {stall_s:.0f} s")
         return effects + (self.membership.maintain(now) if timer.kind is TimerKind.MAINTAIN else [])

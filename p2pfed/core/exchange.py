@@ -28,16 +28,12 @@ from p2pfed.core.messages import (
     Version,
 )
 from p2pfed.core.mixing import Outcome, outcome_of, weight_of
+from p2pfed.core.patience import STALL_MIN_S, Partners, Patience
 from p2pfed.core.statistics import SwapStatistics
 from p2pfed.core.transfer import Fetch
 from p2pfed.core.turns import Turns
 from p2pfed.ports import PeerId
 
-STALL_S = 55.0
-"""A swap without any progress for so long is given up: what a dead link takes to be noticed (45 s) and dialled
-again, and longer than one part at 64 kbit/s takes."""
-SERVE_STALL_S = 120.0
-"""The same for whoever holds all and waits for its partner's last window of parts: 2 MiB at 140 kbit/s."""
 RETRY_AFTER_FIRST_S = 0.2
 """Told to an asker while busy, before this node knows how long its swaps take."""
 RETRY_AFTER_MAX_S = 60.0
@@ -58,7 +54,7 @@ class Swap:
     initiator: bool
     own: Version
     terms: Terms
-    progress_at: float
+    patience: Patience
     theirs: Version | None = None
     their_terms: Terms | None = None
     outcome: Outcome | None = None
@@ -70,6 +66,11 @@ class Swap:
     committed: bool = False
     asked: dict[int, None] = field(default_factory=dict)
     """Parts of the own version that the partner has asked for."""
+
+    @property
+    def serving(self) -> bool:
+        """This side holds all it needs, and its partner may still fetch."""
+        return self.admitted and not self.peer_ready
 
 
 class Exchange:
@@ -98,7 +99,8 @@ class Exchange:
         self._busy_since = 0.0
         self._busy_s: float | None = None
         self._ended: OrderedDict[tuple[PeerId, int], bool] = OrderedDict()
-        self._stall_timer_pending = False
+        self._partners = Partners()
+        self._stall_timer_at: float | None = None
 
     @property
     def busy(self) -> bool:
@@ -121,7 +123,8 @@ class Exchange:
 
     def begin(self, peer: PeerId, link: LinkId, own: Version, now: float) -> list[Effect]:
         assert not self.busy
-        self.swap = Swap(self._rng.getrandbits(53), peer, True, own, self._terms(), now)
+        patience = self._partners.begin(peer, now)
+        self.swap = Swap(self._rng.getrandbits(53), peer, True, own, self._terms(), patience)
         self._busy_since = now
         self._statistics.begun += 1
         return [
@@ -142,16 +145,17 @@ class Exchange:
             self.swap = swap = None
         if own is None:
             return [Send(link, SwapDecline(offer.swap, DeclineReason.NOT_READY, self.retry_after_s))]
-        if self.busy:
-            return [Send(link, SwapDecline(offer.swap, DeclineReason.BUSY, self.retry_after_s))]
+        if self.busy or self._partners.avoided_s(peer, now) > 0.0:
+            retry_after_s = max(self.retry_after_s, self._partners.avoided_s(peer, now))
+            return [Send(link, SwapDecline(offer.swap, DeclineReason.BUSY, retry_after_s))]
         if offer.version.size != own.size:
             problem = Report("swap-size", {"peer": peer, "size": offer.version.size, "own_size": own.size})
             return [Send(link, SwapDecline(offer.swap, DeclineReason.SIZE, RETRY_AFTER_S_MAX)), problem]
-        self.swap = Swap(offer.swap, peer, False, own, self._terms(), now)
+        self.swap = Swap(offer.swap, peer, False, own, self._terms(), self._partners.begin(peer, now))
         self._busy_since = now
         self._statistics.answered += 1
         effects: list[Effect] = [Send(link, SwapAccept(offer.swap, own, self.swap.terms)), *self._stall_timer(now)]
-        return effects + self._learnt(self.swap, offer.version, offer.terms, link)
+        return effects + self._learnt(self.swap, offer.version, offer.terms, link, now)
 
     def on_accept(self, peer: PeerId, link: LinkId, accept: SwapAccept, now: float) -> list[Effect]:
         swap = self._current(peer, accept.swap)
@@ -166,16 +170,16 @@ class Exchange:
                 link,
                 now,
             )
-        swap.progress_at = now
-        return self._learnt(swap, accept.version, accept.terms, link)
+        swap.patience.progressed(now)
+        return self._learnt(swap, accept.version, accept.terms, link, now)
 
     def on_part(self, peer: PeerId, link: LinkId, part: Part, now: float) -> list[Effect]:
         swap = self.swap
         if swap is None or swap.peer != peer or swap.fetch is None or swap.fetch.version.digest != part.digest:
             return []  # late part of a swap given up
-        effects = swap.fetch.on_part(link, part)
+        effects = swap.fetch.on_part(link, part, now)
         if effects:
-            swap.progress_at = now  # a part that was held already is none
+            swap.patience.took(now)  # a part that was held already is none
         return effects + self._admit_if_complete(swap)
 
     def on_part_asked(self, peer: PeerId, digest: bytes, indexes: tuple[int, ...], now: float) -> None:
@@ -186,7 +190,7 @@ class Exchange:
         known = len(swap.asked)
         swap.asked.update(dict.fromkeys(indexes))
         if len(swap.asked) > known:
-            swap.progress_at = now
+            swap.patience.gave(now)
 
     def on_part_missing(self, peer: PeerId, missing: PartMissing, link: LinkId, now: float) -> list[Effect]:
         swap = self.swap
@@ -204,7 +208,8 @@ class Exchange:
         swap = self.swap
         if swap is None or not self.awaits(digest):
             return []
-        swap.admitting, swap.admitted, swap.progress_at = False, True, now
+        swap.admitting, swap.admitted = False, True
+        swap.patience.held(swap.own.size, now)
         effects: list[Effect] = [Send(link, SwapReady(swap.number))] if link is not None else []
         return effects + self._commit_if_ready(swap, link)
 
@@ -214,7 +219,8 @@ class Exchange:
             mixed = self._ended.get((peer, ready.swap), False)
             return [] if mixed else [Send(link, SwapAbort(ready.swap, "no such swap"))]
         if not swap.peer_ready:
-            swap.peer_ready, swap.progress_at = True, now
+            swap.peer_ready = True
+            swap.patience.progressed(now)
         return self._commit_if_ready(swap, link)
 
     def on_commit(self, peer: PeerId, link: LinkId, commit: SwapCommit, now: float) -> list[Effect]:
@@ -251,40 +257,55 @@ class Exchange:
         else:
             self._statistics.mixed(distance, norm, kept)
 
-    def resume(self, peer: PeerId, link: LinkId) -> list[Effect]:
+    def on_link_lost(self, now: float) -> list[Effect]:
+        """The partner is not reachable any more: it has a while to come back."""
+        if self.swap is None:
+            return []
+        self.swap.patience.lost(now)
+        return self._stall_timer(now)
+
+    def resume(self, peer: PeerId, link: LinkId, now: float) -> list[Effect]:
         """A new link with the partner: say again what may have been lost."""
         swap = self.swap
         if swap is None or swap.peer != peer:
             return []
+        swap.patience.back(now)
         if swap.initiator and swap.theirs is None:
             return [Send(link, SwapOffer(swap.number, swap.own, swap.terms))]
         if swap.committed:
             return [Send(link, SwapCommit(swap.number))]
         if swap.admitted:
             return [Send(link, SwapReady(swap.number))]
-        return swap.fetch.resume(link) if swap.fetch is not None and not swap.admitting else []
+        if swap.fetch is None or swap.admitting:
+            return []
+        swap.patience.asked(now)
+        return swap.fetch.resume(link, now)
 
     def on_stall_timer(self, link: LinkId | None, now: float) -> list[Effect]:
         """`link` None: the partner is not reachable at present."""
-        self._stall_timer_pending = False
+        if self._stall_timer_at is None or now < self._stall_timer_at:
+            return []  # an earlier one has taken its place
+        self._stall_timer_at = None
         swap = self.swap
         if swap is None:
             return []
         if swap.admitting:
-            swap.progress_at = now  # our own learner is at work, the peer is not to blame
-        waits_for_partner = swap.admitted and not swap.peer_ready and link is not None
-        limit_s = SERVE_STALL_S if waits_for_partner else STALL_S
-        if now < swap.progress_at + limit_s:
-            return self._stall_timer(min(now, swap.progress_at + limit_s - STALL_S))
-        return self.abort(f"no progress for {limit_s:.0f} s", link, now)
+            swap.patience.progressed(now)  # our own learner is at work, the peer is not to blame
+        if link is None:
+            swap.patience.lost(now)  # membership gave the link up
+        if now < swap.patience.until(swap.serving):
+            return self._stall_timer(now)
+        waited_s = now - swap.patience.since
+        rest_s = swap.patience.blame(swap.serving, now) or ABORTED_REST_S
+        return self.abort(f"no progress for {waited_s:.0f} s", link, now, rest_s)
 
-    def abort(self, reason: str, link: LinkId | None, now: float) -> list[Effect]:
+    def abort(self, reason: str, link: LinkId | None, now: float, rest_s: float = ABORTED_REST_S) -> list[Effect]:
         """Give the swap up and tell the partner where a link stands."""
         swap = self.swap
         if swap is None:
             return []
         tell: list[Effect] = [Send(link, SwapAbort(swap.number, reason[:200]))] if link is not None else []
-        return tell + self._give_up(swap, reason, now)
+        return tell + self._give_up(swap, reason, now, rest_s)
 
     def _current(self, peer: PeerId, number: int) -> Swap | None:
         swap = self.swap
@@ -293,14 +314,16 @@ class Exchange:
     def _terms(self) -> Terms:
         return Terms(self.settled, self._weight, self._estimate.tally())
 
-    def _learnt(self, swap: Swap, theirs: Version, their_terms: Terms, link: LinkId) -> list[Effect]:
+    def _learnt(self, swap: Swap, theirs: Version, their_terms: Terms, link: LinkId, now: float) -> list[Effect]:
         """Both versions are known: fetch the partner's, or be ready at once where it is not needed."""
         swap.theirs, swap.their_terms = theirs, their_terms
         swap.outcome = outcome_of(swap.own, swap.terms, theirs, their_terms)
         if swap.outcome.fetches:
             swap.fetch = Fetch(theirs)
-            return swap.fetch.resume(link) + self._admit_if_complete(swap)
+            swap.patience.asked(now)
+            return swap.fetch.resume(link, now) + self._admit_if_complete(swap)
         swap.admitted = True
+        swap.patience.held(swap.own.size, now)
         return [Send(link, SwapReady(swap.number)), *self._commit_if_ready(swap, link)]
 
     def _admit_if_complete(self, swap: Swap) -> list[Effect]:
@@ -338,6 +361,7 @@ class Exchange:
         while len(self._ended) > ENDED_KEPT:
             self._ended.popitem(last=False)
         if mixed:
+            swap.patience.rewarded()
             self._statistics.finished += 1
         return [Report("swap-finished", {"peer": swap.peer, "initiator": swap.initiator})] if mixed else []
 
@@ -348,22 +372,24 @@ class Exchange:
             known_s = self._busy_s if self._busy_s is not None else took_s
             self._busy_s = BUSY_SMOOTHING * known_s + (1.0 - BUSY_SMOOTHING) * took_s
 
-    def _give_up(self, swap: Swap, reason: str, now: float) -> list[Effect]:
+    def _give_up(self, swap: Swap, reason: str, now: float, rest_s: float = ABORTED_REST_S) -> list[Effect]:
         """After its commit the initiator has mixed and cannot take it back: that is the half-done case."""
         if swap.committed:
             self._statistics.half_done += 1
         else:
             self._statistics.aborted += 1
-            self._turns.refused(swap.peer, ABORTED_REST_S, now)  # it is still due, but not with the same one at once
+            self._turns.refused(swap.peer, rest_s, now)  # it is still due, but not with the same one at once
         kind = "swap-half-done" if swap.committed else "swap-aborted"
         effects: list[Effect] = [Report(kind, {"peer": swap.peer, "reason": reason})]
         if swap.fetch is not None and not swap.committed:
             effects.append(Forget(swap.fetch.version.digest))
         return effects + self._end(swap, swap.committed, now)
 
-    def _stall_timer(self, since: float) -> list[Effect]:
-        """One at a time for all swaps: it looks at whichever is under way when it fires."""
-        if self._stall_timer_pending:
+    def _stall_timer(self, now: float) -> list[Effect]:
+        """The earliest counts, and looks at whichever swap is under way when it fires."""
+        assert self.swap is not None
+        at = min(self.swap.patience.until(self.swap.serving), now + STALL_MIN_S)
+        if self._stall_timer_at is not None and self._stall_timer_at <= at:
             return []
-        self._stall_timer_pending = True
-        return [SetTimer(Timer(TimerKind.SWAP_STALL), since + STALL_S)]
+        self._stall_timer_at = at
+        return [SetTimer(Timer(TimerKind.SWAP_STALL), at)]

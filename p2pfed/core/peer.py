@@ -177,7 +177,7 @@ class PeerState:
         effects += self.membership.part(event.peer, self._swap_peer(), now)
         if instance_before not in (None, event.hello.instance) and self._swap_peer() == event.peer:
             effects += self.exchange.abort("partner restarted", None, now)
-        return effects + self.exchange.resume(event.peer, event.link) + self._try_swap(now)
+        return effects + self.exchange.resume(event.peer, event.link, now) + self._try_swap(now)
 
     def _on_message(self, link: LinkId, message: Message, now: float) -> list[Effect]:
         peer = self.membership.peer_of(link)
@@ -197,8 +197,10 @@ class PeerState:
 
     def _restarted(self, peer: PeerId | None, now: float) -> list[Effect]:
         """After a loss: where a doubted link took the lost one's place at once, the partner is a new instance."""
-        if peer is None or self._swap_peer() != peer or self.membership.link_of(peer) is None:
+        if peer is None or self._swap_peer() != peer:
             return []
+        if self.membership.link_of(peer) is None:
+            return self.exchange.on_link_lost(now)
         return self.exchange.abort("partner restarted", None, now) + self._try_swap(now)
 
     def _drop(self, peer: PeerId, link: LinkId | None, reason: str, now: float) -> list[Effect]:

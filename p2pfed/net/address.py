@@ -1,6 +1,8 @@
 """Multiaddrs as p2pfed uses them: one host, one TCP port, optionally the peer's id. Nothing else is accepted.
 
-Pure text handling, no libp2p: discovery parses strangers' addresses with it, `p2pfed identity show` needs no network.
+Or a circuit: the way to a peer through a relay, `/ip4/HOST/tcp/PORT/p2p/RELAY/p2p-circuit`, host and port being the
+relay's. Pure text handling, no libp2p: discovery parses strangers' addresses with it, `p2pfed identity show` needs
+no network.
 """
 
 import ipaddress
@@ -21,6 +23,8 @@ ED25519_ID_PREFIX = bytes((0x00, 0x24, 0x08, 0x01, 0x12, 0x20))
 SHA256_ID_PREFIX = bytes((0x12, 0x20))
 DIGEST_BYTES = 32
 
+CIRCUIT = "p2p-circuit"
+FORM = "/ip4/HOST/tcp/PORT or /ip4/HOST/tcp/PORT/p2p/ID, or for a relayed peer /ip4/HOST/tcp/PORT/p2p/RELAY/p2p-circuit"
 HOST_KINDS = ("ip4", "ip6", "dns", "dns4", "dns6")
 DNS_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 
@@ -34,10 +38,18 @@ class Address:
     host: str
     port: int
     peer: PeerId | None = None
+    """Who shall answer; of a circuit the peer at its far end."""
+    relay: PeerId | None = None
+    """Set: a circuit through this peer, which listens at host and port."""
 
     def __str__(self) -> str:
-        """Without the /p2p/ part."""
-        return f"/{self.kind}/{self.host}/tcp/{self.port}"
+        """Without the peer's own /p2p/ part."""
+        circuit = f"/p2p/{self.relay}/{CIRCUIT}" if self.relay is not None else ""
+        return f"/{self.kind}/{self.host}/tcp/{self.port}{circuit}"
+
+    @property
+    def relayed(self) -> bool:
+        return self.relay is not None
 
 
 def parse_address(text: str) -> Address:
@@ -45,16 +57,31 @@ def parse_address(text: str) -> Address:
     if len(text) > ADDRESS_CHARS_MAX:
         raise ConfigError(f"multiaddr of {len(text)} characters, more than {ADDRESS_CHARS_MAX}")
     parts = text.split("/")
-    if len(parts) not in (5, 7) or parts[0] != "" or parts[3] != "tcp" or (len(parts) == 7 and parts[5] != "p2p"):
-        raise ConfigError(f"multiaddr {text!r} is not of the form /ip4/HOST/tcp/PORT or /ip4/HOST/tcp/PORT/p2p/ID")
-    return Address(
-        parts[1], _host(parts[1], parts[2], text), _port(parts[4], text), parse_peer(parts[6]) if parts[5:] else None
-    )
+    if len(parts) < 5 or parts[0] != "" or parts[3] != "tcp":
+        raise ConfigError(f"multiaddr {text!r} is not of the form {FORM}")
+    kind, host, port = parts[1], _host(parts[1], parts[2], text), _port(parts[4], text)
+    match parts[5:]:
+        case []:
+            return Address(kind, host, port)
+        case ["p2p", peer]:
+            return Address(kind, host, port, parse_peer(peer))
+        case ["p2p", relay, "p2p-circuit"]:
+            return Address(kind, host, port, None, parse_peer(relay))
+        case ["p2p", relay, "p2p-circuit", "p2p", peer]:
+            return Address(kind, host, port, parse_peer(peer), parse_peer(relay))
+    raise ConfigError(f"multiaddr {text!r} is not of the form {FORM}")
+
+
+def is_circuit(text: str) -> bool:
+    """Of an address that was parsed or made here; cheaper than parsing it anew."""
+    return f"/{CIRCUIT}" in text
 
 
 def parse_bootstrap(text: str) -> tuple[PeerId, str]:
     """The peer id and the address without it. Raises ConfigError, also when the id is missing."""
     address = parse_address(text)
+    if address.relayed:
+        raise ConfigError(f"bootstrap address {text!r} goes through a relay: a bootstrap peer is dialled itself")
     if address.peer is None:
         raise ConfigError(
             f"bootstrap address {text!r} has no /p2p/ID at its end, so nobody could prove who answers there"

@@ -1,214 +1,185 @@
-"""Neighbours on the same network segment, by mDNS (zeroconf itself, as `_p2pfed._udp.local.`).
+"""Neighbours on the same network segments, by mDNS: announces this peer and reports others of its network.
 
-All that is heard is hearsay of strangers: capped, parsed, checked; the Noise handshake proves it or not.
-Zeroconf runs in threads of its own; `found` is called in the trio thread. Without multicast there is a
-warning to read, never an exception.
+One `MdnsLink` an interface and IP version; links come and go with the interfaces (`follow`). Without multicast there
+is a sentence to read, never an exception.
 """
 
-import ipaddress
 import logging
-import re
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import TypeVar
 
 import trio
-from zeroconf import Error as ZeroconfError
-from zeroconf import IPVersion, NotRunningException, ServiceBrowser, ServiceInfo, ServiceStateChange, Zeroconf
 
 from p2pfed.errors import ConfigError
-from p2pfed.net.address import parse_address, parse_peer
-from p2pfed.net.interfaces import usable_interfaces
+from p2pfed.net.address import Address
+from p2pfed.net.interfaces import ADDRESSES_MAX, Interface, addresses_on_link
+from p2pfed.net.mdns_link import LinkReport, MdnsLink
+from p2pfed.net.mdns_record import TTL_S, Announcement, Packet, Record, from_txt, new_name, response
 from p2pfed.ports import PeerId
 
 log = logging.getLogger("p2pfed.net")
 
-Result = TypeVar("Result")
-
-SERVICE = "_p2pfed._udp.local."
-ADDRESSES_MAX = 16
-"""More interfaces than a device has, and 16 entries of TXT fit into one packet."""
-TXT_VALUE_BYTES_MAX = 200
-"""DNS allows 255 with the key; an address over 200 is none of ours."""
-INSTANCE_DIGITS_MAX = 20
-"""2**64 in decimal."""
-WAITING_MAX = 64
-"""Announcements heard and not looked at yet; more are dropped, and repeated by their senders."""
 KNOWN_MAX = 256
-"""Announcements remembered to tell news from repetition; then the memory starts afresh."""
-INTERFACES_MAX = 8
-LOOKUP_S = 3.0
-CLOSE_S = 1.5
-"""For the goodbye on the way out; measured 0.25 s."""
-_INSTANCE = re.compile(rf"[0-9]{{1,{INSTANCE_DIGITS_MAX}}}")
-
-
-@dataclass(frozen=True, slots=True)
-class Announcement:
-    """What one peer tells its network segment."""
-
-    peer: PeerId
-    network_id: str
-    instance: int
-    addresses: tuple[str, ...]
-
+"""Records remembered to tell news from repetition; then the memory starts afresh."""
+LINKS_MAX = 16
+"""Eight interfaces with both IP versions."""
+GOODBYE_S = 0.5
+"""For the goodbye on the way out; sending takes microseconds."""
 
 Found = Callable[[PeerId, tuple[str, ...], int], None]
 
 
-def to_txt(own: Announcement) -> dict[str, str]:
-    addresses = {f"a{number}": address for number, address in enumerate(own.addresses[:ADDRESSES_MAX])}
-    return {"id": own.peer, "net": own.network_id, "inst": str(own.instance), **addresses}
+@dataclass(frozen=True, slots=True)
+class Own:
+    """Who announces itself, on each link. `listening` empty: announce nothing, only listen."""
+
+    peer: PeerId
+    network_id: str
+    instance: int
+    listening: tuple[Address, ...]
+    """With 0.0.0.0 and :: as such: the addresses told differ from link to link."""
 
 
-def from_txt(properties: Mapping[bytes, bytes | None]) -> Announcement:
-    """Raises ConfigError with what is wrong with it."""
-    texts = {}
-    for key in ("id", "net", "inst", *(f"a{number}" for number in range(ADDRESSES_MAX))):
-        value = properties.get(key.encode())
-        if value is not None:
-            if len(value) > TXT_VALUE_BYTES_MAX or not value.isascii():
-                raise ConfigError(f"{key} of {len(value)} bytes is not ASCII of at most {TXT_VALUE_BYTES_MAX}")
-            texts[key] = value.decode("ascii")
-    if not _INSTANCE.fullmatch(texts.get("inst", "")):
-        raise ConfigError(f"inst is not a number of at most {INSTANCE_DIGITS_MAX} digits")
-    addresses = (_dialable(text) for key, text in texts.items() if key.startswith("a"))
-    return Announcement(
-        parse_peer(texts.get("id", "")), texts.get("net", ""), int(texts["inst"]), tuple(dict.fromkeys(addresses))
-    )
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A record as it was heard, of any network, for the doctor."""
 
-
-def _dialable(text: str) -> str:
-    """IP addresses only: a name would make us ask DNS what a stranger wants asked."""
-    address = parse_address(text)
-    if address.kind not in ("ip4", "ip6") or not address.port:
-        raise ConfigError(f"{text!r} is not an IP address and a port")
-    ip = ipaddress.ip_address(address.host)
-    if ip.is_unspecified or ip.is_multicast:
-        raise ConfigError(f"{text!r} is no device's address")
-    return str(address)
+    link: LinkReport
+    announcement: Announcement
 
 
 class MdnsDiscovery:
-    """Announces this peer and reports others of its network, on every usable IPv4 interface."""
-
-    def __init__(self, own: Announcement, found: Found, loopback: bool = False) -> None:
-        """`loopback`: also among the processes of this machine, where that interface can multicast."""
-        self.warnings: list[str] = []
-        """Why it does not work somewhere, one sentence each; filled while `running` is entered."""
+    def __init__(
+        self,
+        own: Own,
+        found: Found,
+        problem: Callable[[str], None],
+        sighted: Callable[[Sighting], None] = lambda _: None,
+    ) -> None:
+        """`found`: news of this network's peers; `problem`: sentences for the operator; `sighted`: all heard."""
         self._own = own
         self._found = found
-        self._loopback = loopback
-        self._known: dict[int, Announcement] = {}
+        self._problem = problem
+        self._sighted = sighted
+        self._name = new_name()
+        self._links: dict[tuple[str, int], tuple[MdnsLink, trio.CancelScope, bytes | None]] = {}
+        self._known: dict[str, dict[MdnsLink, Announcement]] = {}
+        self._nursery: trio.Nursery | None = None
+        self._told_off = False
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
+        """Nothing happens before the first `follow`."""
         failure: Exception | None = None
-        responders: list[Zeroconf] = []
-        async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as self._nursery:
             try:
-                for host in self._hosts():
-                    responder = await _in_thread(partial(_start, host))
-                    if isinstance(responder, str):
-                        self._warn(responder)
-                        continue
-                    responders.append(responder)
-                    nursery.start_soon(self._serve, responder, host)
                 yield
             except Exception as error:  # noqa: BLE001  raised again below: the nursery would wrap it in a group
                 failure = error
             finally:
-                nursery.cancel_scope.cancel()
-                with trio.CancelScope(shield=True):
-                    await _close(responders)
+                with trio.CancelScope(shield=True), trio.move_on_after(GOODBYE_S):
+                    await self._say_goodbye()
+                self._nursery.cancel_scope.cancel()
+                self._nursery = None
         if failure is not None:
             raise failure
 
-    def _hosts(self) -> list[str]:
-        interfaces = [i for i in usable_interfaces() if i.address.version == 4 and (self._loopback or not i.loopback)]
-        if not interfaces:
-            self._warn("mDNS is off: no IPv4 network interface is up")
-        return [str(i.address) for i in interfaces[:INTERFACES_MAX]]
+    def reports(self) -> list[LinkReport]:
+        return [link.report for link, _, _ in self._links.values()]
 
-    async def _serve(self, responder: Zeroconf, host: str) -> None:
-        heard, hear = trio.open_memory_channel[str](WAITING_MAX)
-        token = trio.lowlevel.current_trio_token()
+    def follow(self, interfaces: Sequence[Interface]) -> None:
+        """Open a link where an interface came, end it where one went, and announce anew where addresses changed."""
+        assert self._nursery is not None, "follow() belongs into running()"
+        wanted = self._wanted(interfaces)
+        for key in [each for each in self._links if each not in wanted]:
+            self._end(key)
+        for (name, version), host in wanted.items():
+            record = self._record(interfaces, name, version)
+            before = self._links.get((name, version))
+            if before is not None and before[0].host == host and before[2] == record:
+                continue
+            if before is not None:
+                self._end((name, version))
+            link = MdnsLink(name, version, host, record, self._name, self._on_packet, self._problem)
+            scope = trio.CancelScope()
+            self._links[name, version] = (link, scope, record)
+            self._nursery.start_soon(self._run, link, scope)
 
-        def note(name: str) -> None:
-            try:
-                heard.send_nowait(name)
-            except trio.WouldBlock:
-                log.debug("mDNS announcement dropped: %d are waiting", WAITING_MAX)
+    def _wanted(self, interfaces: Sequence[Interface]) -> dict[tuple[str, int], str]:
+        """Own address by link: of each interface that others can hear, loopback only where there is no other."""
+        here_only = bool(self._own.listening) and all(_is_loopback(str(each)) for each in self._own.listening)
+        outside = [each for each in interfaces if each.multicast and not each.loopback and not here_only]
+        if not outside and not here_only and not self._told_off:
+            self._told_off = True
+            self._problem(
+                "mDNS is off: no network interface is up that can multicast; plug this device in, or name its "
+                'interface in node.toml as interfaces = ["eth0"]'
+            )
+        wanted: dict[tuple[str, int], str] = {}
+        for each in outside or [each for each in interfaces if each.loopback and each.address.version == 4]:
+            wanted.setdefault((each.name, each.address.version), str(each.address))
+        return dict(list(wanted.items())[:LINKS_MAX])
 
-        def on_change(zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
-            if state_change is not ServiceStateChange.Removed:
-                with suppress(trio.RunFinishedError):  # the last words of a responder that is being closed
-                    token.run_sync_soon(note, name)
+    def _record(self, interfaces: Sequence[Interface], name: str, version: int, ttl_s: int = TTL_S) -> bytes | None:
+        addresses = addresses_on_link(self._own.listening, interfaces, name)
+        own = Announcement(self._own.peer, self._own.network_id, self._own.instance, addresses)
+        there = [each for each in interfaces if each.name == name]
+        hosts = [str(each.address) for each in sorted(there, key=lambda each: each.address.version != version)]
+        return response(self._name, own, hosts, ttl_s) if addresses else None
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._announce, responder, host)
-            browser = await _in_thread(lambda: ServiceBrowser(responder, SERVICE, handlers=[on_change]))
-            async for name in hear:
-                await self._look_up(responder, name)
-            browser.cancel()
+    async def _run(self, link: MdnsLink, scope: trio.CancelScope) -> None:
+        with scope:
+            await link.run()
 
-    async def _announce(self, responder: Zeroconf, host: str) -> None:
-        info = ServiceInfo(
-            SERVICE,
-            f"{self._own.instance:016x}.{SERVICE}",
-            port=_port(self._own.addresses),
-            properties=to_txt(self._own),
-            parsed_addresses=[host],
-        )
+    def _end(self, key: tuple[str, int]) -> None:
+        link, scope, _ = self._links.pop(key)
+        scope.cancel()
+        for announcements in self._known.values():
+            announcements.pop(link, None)
+
+    async def _say_goodbye(self) -> None:
+        for link, _, record in self._links.values():
+            if record is not None:
+                await link.say(response(self._name, Announcement(self._own.peer, "", 0, ()), (), ttl_s=0))
+
+    def _on_packet(self, link: MdnsLink, packet: Packet) -> None:
+        for record in packet.records:
+            if record.name == self._name:
+                continue
+            if record.strings is None:
+                self._known.pop(record.name, None)
+                link.report.names.pop(record.name, None)
+            else:
+                self._hear(link, record, record.strings)
+
+    def _hear(self, link: MdnsLink, record: Record, strings: tuple[bytes, ...]) -> None:
+        report = link.report
         try:
-            await _in_thread(lambda: responder.register_service(info))
-        except (ZeroconfError, OSError) as error:
-            self._warn(f"mDNS cannot announce on {host}: {str(error) or type(error).__name__}")
-
-    async def _look_up(self, responder: Zeroconf, name: str) -> None:
-        try:
-            info = await _in_thread(lambda: responder.get_service_info(SERVICE, name, int(LOOKUP_S * 1000)))
-            if info is not None:
-                self._report(from_txt(info.properties))
-        except (ZeroconfError, NotRunningException, OSError, ConfigError) as error:
-            log.debug("mDNS announcement %.80r ignored: %s", name, error)
-
-    def _report(self, heard: Announcement) -> None:
+            heard = from_txt(strings, report.interface, loopback=_is_loopback(f"/ip4/{link.host}"))
+        except ConfigError as error:
+            log.debug("mDNS record %.80r ignored: %s", record.name, error)
+            return
+        if len(report.names) >= KNOWN_MAX:
+            report.names.clear()
+        report.names[record.name] = None
+        self._sighted(Sighting(report, heard))
         if heard.network_id != self._own.network_id or heard.instance == self._own.instance:
             return
-        if self._known.get(heard.instance) != heard:
-            if len(self._known) >= KNOWN_MAX:
-                self._known.clear()
-            self._known[heard.instance] = heard
-            self._found(heard.peer, heard.addresses, heard.instance)
-
-    def _warn(self, sentence: str) -> None:
-        log.warning("%s", sentence)
-        self.warnings.append(sentence)
-
-
-def _start(host: str) -> Zeroconf | str:
-    try:
-        return Zeroconf(interfaces=[host], ip_version=IPVersion.V4Only)
-    except (OSError, ZeroconfError) as error:
-        return f"mDNS is off on {host}: {str(error) or type(error).__name__}"
+        before = self._known.get(record.name, {})
+        if before.get(link) == heard:
+            return
+        if len(self._known) >= KNOWN_MAX:
+            self._known.clear()
+        self._known[record.name] = after = {**before, link: heard}
+        if _addresses(before) != _addresses(after):
+            self._found(heard.peer, _addresses(after), heard.instance)
 
 
-async def _close(responders: list[Zeroconf]) -> None:
-    """Says goodbye on each; a responder that hangs is left to its daemon thread."""
-    with trio.move_on_after(CLOSE_S):
-        async with trio.open_nursery() as nursery:
-            for responder in responders:
-                nursery.start_soon(_in_thread, responder.close)
+def _addresses(heard: Mapping[MdnsLink, Announcement]) -> tuple[str, ...]:
+    """Of one record, by all links it was heard on."""
+    return tuple(dict.fromkeys(address for each in heard.values() for address in each.addresses))[:ADDRESSES_MAX]
 
 
-async def _in_thread(function: Callable[[], Result]) -> Result:
-    """Left behind when cancelled: each of zeroconf's calls ends by itself within seconds."""
-    # trio-typing, which libp2p installs, hides trio's own types and knows an older name only
-    return await trio.to_thread.run_sync(function, abandon_on_cancel=True)  # type: ignore[call-arg]
-
-
-def _port(addresses: tuple[str, ...]) -> int:
-    return parse_address(addresses[0]).port if addresses else 0
+def _is_loopback(address: str) -> bool:
+    return address.startswith(("/ip4/127.", "/ip6/::1/"))

@@ -9,7 +9,7 @@ were measured, and 0.41 ms with a thread for it.
 import heapq
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -43,9 +43,12 @@ from p2pfed.core.events import (
     TimerFired,
     Train,
 )
-from p2pfed.core.messages import Hello, PeerRecord, Version
-from p2pfed.errors import ConfigError, ProtocolMissing, RemoteError, TransportError
+from p2pfed.core.messages import ADDRESSES_MAX, Hello, PeerRecord, Version
+from p2pfed.errors import ProtocolMissing, RemoteError, TransportError
+from p2pfed.net.address import is_circuit
+from p2pfed.net.dial_order import dial_order
 from p2pfed.net.hello_desk import HELLO_PROTOCOL, HelloDesk
+from p2pfed.net.open_first import DIAL_S, open_first
 from p2pfed.net.session import Session, exchange_hellos
 from p2pfed.net.worker import MixerWorker, Received
 from p2pfed.ports import Encoding, Link, Mixer, PeerId, Transport
@@ -56,8 +59,6 @@ INBOXES_MAX = 2
 """Received versions held at once: the one in a swap and one that a late mix still needs."""
 HANDSHAKES_MAX = 32
 """Inbound links shaking hands at once: a flood waits outside the state machine."""
-DIAL_S = 15.0
-"""One address, from dial to hello."""
 STOP_S = 3.0
 """Goodbyes and the last checkpoint get so long: Ctrl-C must end a node within 5 s."""
 
@@ -102,10 +103,13 @@ class Driver:
         on_report: Callable[[Report], None],
         on_remember: Callable[[tuple[PeerRecord, ...]], None],
         wall_clock: Callable[[], float],
+        addresses: Callable[[], Sequence[str]] | None = None,
         desk: HelloDesk | None = None,
     ) -> None:
-        """`desk`: of a transport that several drivers share."""
+        """`addresses`: those to tell others, where they are not just the transport's. `desk`: of a transport that
+        several drivers share."""
         self.transport = transport
+        self._addresses = addresses or transport.addresses
         self.sessions: dict[LinkId, Session] = {}
         self.bytes_sent_before = 0
         self.bytes_received_before = 0
@@ -266,24 +270,32 @@ class Driver:
         await self.tell(Admitted(digest, problem))
 
     async def _dial(self, peer: PeerId, addresses: tuple[str, ...]) -> None:
-        """Addresses in turn until one gives a link; the reason of each failure is kept."""
-        failures: list[str] = []
-        for address in addresses:
-            try:
-                with trio.fail_after(DIAL_S):
-                    link = await self.transport.open(peer, address, self._protocol)
-            except ProtocolMissing:
-                await self._diagnose(peer, address)
+        """The first address that gives a link; the reason of each failure is kept."""
+        ordered = dial_order(addresses, self.transport.addresses())
+        try:
+            link = await open_first(self.transport, peer, ordered, self._protocol)
+        except ProtocolMissing as error:
+            await self._diagnose(peer, error.address)
+        except TransportError as error:
+            await self.tell(DialFailed(peer, str(error)))
+        else:
+            await self._serve(link)
+
+    def leave_relay(self, peer: PeerId, address: str) -> None:
+        """A direct connection stands: a link of ours that goes through a relay moves to it. A swap goes on there."""
+        for session in self.sessions.values():
+            if session.link.peer == peer and session.link.outbound and is_circuit(session.link.address):
+                self._nursery.start_soon(self._move, peer, address)
                 return
-            except (TransportError, RemoteError, ConfigError) as error:
-                # ConfigError: a stranger told us an address that is none.
-                failures.append(f"{address}: {error}")
-            except trio.TooSlowError:
-                failures.append(f"{address}: no answer within {DIAL_S:.0f} s")
-            else:
-                await self._serve(link)
-                return
-        await self.tell(DialFailed(peer, "; ".join(failures)))
+
+    async def _move(self, peer: PeerId, address: str) -> None:
+        """The machine lets the newer of two links to one peer replace the older."""
+        try:
+            with trio.fail_after(DIAL_S):
+                link = await self.transport.open(peer, address, self._protocol)
+        except (TransportError, RemoteError, trio.TooSlowError):
+            return  # the relayed link stays; once its connection is closed the peer is dialled anew
+        await self._serve(link)
 
     async def _diagnose(self, peer: PeerId, address: str) -> None:
         """The peer speaks, but not our network's protocol: ask which field differs."""
@@ -352,4 +364,4 @@ class Driver:
 
     def own_hello(self) -> Hello:
         assert self._hello is not None
-        return replace(self._hello, time_s=self._wall_clock(), addresses=tuple(self.transport.addresses()))
+        return replace(self._hello, time_s=self._wall_clock(), addresses=tuple(self._addresses())[:ADDRESSES_MAX])

@@ -7,9 +7,7 @@ original as `__wrapped__`: tests put it back to show that each workaround is sti
 
 import functools
 import logging
-import socket
 import struct
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from importlib import metadata
@@ -22,6 +20,7 @@ import p2pfed.net.slim  # noqa: F401  before libp2p
 # isort: split
 from libp2p.abc import IMuxedConn, INetStream
 from libp2p.host.basic_host import BasicHost
+from libp2p.io.abc import ReadWriteCloser
 from libp2p.io.trio import TrioTCPStream
 from libp2p.network.connection import swarm_connection
 from libp2p.network.connection.raw_connection import RawConnection
@@ -33,6 +32,7 @@ from libp2p.stream_muxer.exceptions import MuxedStreamError
 from libp2p.stream_muxer.yamux import yamux
 
 from p2pfed.errors import ExitCode, LocalError
+from p2pfed.net.sockets import watch_socket as watch_socket  # with what else is done to a connection
 
 log = logging.getLogger("p2pfed.net")
 
@@ -49,9 +49,8 @@ BUFFER_BYTES_MAX = 2 * WINDOW_BYTES_MAX
 """One stream's unread bytes. libp2p's bookkeeping may grant nearly twice the window; more was sent on purpose."""
 BUFFERS_BYTES_MAX = 8 * WINDOW_BYTES_MAX
 """All unread bytes of one connection."""
-DEAD_AFTER_S = 20.0
-"""A link that acknowledges nothing for so long is gone: over any outage TCP rides out by itself."""
-KEEPALIVE_PROBES = 3
+FRAME_WRITE_S = 60.0
+"""For one frame of 64 KiB, 8 s at 64 kbit/s. Only Linux ends such a socket by itself (`watch_socket`)."""
 CLOSE_GRACE_S = 1.0
 """For the goodbye of one connection; then its socket is closed under it."""
 
@@ -111,8 +110,10 @@ def write_frames_whole() -> None:
     @functools.wraps(original)
     async def write_frame(self: yamux.Yamux, data: bytes) -> None:
         async with self._write_lock:
-            with trio.CancelScope(shield=True):  # ends with the socket: watch_socket bounds it
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + FRAME_WRITE_S) as scope:
                 await self.secured_conn.write(data)
+            if scope.cancelled_caught:
+                _end(self, f"a frame was not taken within {FRAME_WRITE_S:.0f} s")
 
     yamux.Yamux._write_frame = write_frame  # type: ignore[method-assign]
 
@@ -217,9 +218,13 @@ class _BoundedBuffers(dict[int, bytearray]):
 
     def overrun(self, message: str) -> NoReturn:
         log.warning("peer %s broke flow control: %s", self._connection.peer_id, message)
-        if self._connection._nursery is not None:
-            self._connection._nursery.start_soon(self._connection._cleanup_on_error)
-        raise OSError(message)  # what yamux's reader takes for a dead connection
+        _end(self._connection, message)
+
+
+def _end(connection: yamux.Yamux, message: str) -> NoReturn:
+    if connection._nursery is not None:
+        connection._nursery.start_soon(connection._cleanup_on_error)
+    raise OSError(message)  # what yamux's reader takes for a dead connection
 
 
 def bound_windows() -> None:
@@ -269,22 +274,6 @@ def quiet_logging() -> None:
         if name.startswith("libp2p."):  # some modules set a level of their own
             logging.getLogger(name).setLevel(logging.NOTSET)
     swarm_connection.__dict__["logging"] = logging.getLogger("libp2p.network.connection")
-
-
-def watch_socket(stream: trio.SocketStream) -> None:
-    """Nothing notices a dead link by itself: the kernel shall end it after DEAD_AFTER_S, idle or sending."""
-    probe_s = int(DEAD_AFTER_S / KEEPALIVE_PROBES)
-    options = {
-        "TCP_KEEPALIVE" if sys.platform == "darwin" else "TCP_KEEPIDLE": probe_s,
-        "TCP_KEEPINTVL": probe_s,
-        "TCP_KEEPCNT": KEEPALIVE_PROBES - 1,
-        "TCP_USER_TIMEOUT": int(DEAD_AFTER_S * 1000),
-    }
-    stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in options.items():
-        option = getattr(socket, name, None)  # not every platform has each
-        if option is not None:
-            stream.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def no_background_dials(host: BasicHost) -> None:
@@ -367,12 +356,12 @@ def _swarm(host: BasicHost) -> Swarm:
     return cast(Swarm, host.get_network())
 
 
-def socket_of(connection: SwarmConn) -> trio.SocketStream | None:
-    """The TCP stream below Yamux and Noise."""
+def carrier_of(connection: SwarmConn) -> ReadWriteCloser | None:
+    """What carries a connection's bytes, below Yamux and Noise: a TCP stream or a circuit."""
     layer: Any = connection
-    for name in ("muxed_conn", "secured_conn", "conn", "read_writer", "read_write_closer", "stream", "stream"):
+    for name in ("muxed_conn", "secured_conn", "conn", "read_writer", "read_write_closer", "stream"):
         layer = getattr(layer, name, None)
-    return layer if isinstance(layer, trio.SocketStream) else None
+    return layer if isinstance(layer, ReadWriteCloser) else None
 
 
 async def close_connections(connections: list[SwarmConn]) -> None:
@@ -387,9 +376,11 @@ async def _close_connection(connection: SwarmConn) -> None:
     # A writer blocked on a dead link holds the lock that the goodbye needs: its socket is closed under it.
     async def force() -> None:
         await trio.sleep(CLOSE_GRACE_S)
-        stream = socket_of(connection)
-        if stream is not None:
-            stream.socket.close()
+        carrier = carrier_of(connection)
+        if isinstance(carrier, TrioTCPStream):
+            carrier.stream.socket.close()
+        elif carrier is not None:
+            await carrier.close()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(force)

@@ -163,6 +163,12 @@ class MemoryTransport:
     def addresses(self) -> Sequence[str]:
         return (self._address,) if self._nursery is not None else ()
 
+    def listening(self) -> Sequence[str]:
+        return self.addresses()
+
+    def refresh_addresses(self) -> bool:
+        return False
+
     def serve(self, protocol: str, handler: Handler) -> None:
         self._handlers[protocol] = handler
 

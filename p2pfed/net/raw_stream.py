@@ -25,13 +25,15 @@ VARINT_BYTES_MAX = 5
 class RawStream:
     """Bytes both ways, with what was read too far kept for the next read. Cancelling a write ends it."""
 
-    def __init__(self, stream: NetStream, address: str, outbound: bool) -> None:
+    def __init__(self, stream: NetStream, address: str, outbound: bool, dialled_from: int = 0) -> None:
         self._stream = stream
         self._unread = bytearray()
         self.peer = PeerId(str(stream.muxed_conn.peer_id))
         self.address = address
         """The remote multiaddr as seen by this side; of a relayed connection the circuit's."""
         self.outbound = outbound
+        self.dialled_from = dialled_from
+        """This device's port that the connection was dialled from; 0 where the peer dialled, or through a relay."""
 
     async def read_some(self, size_max: int = READ_BYTES) -> bytes:
         """At least one byte. Raises TransportError at the end."""

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from p2pfed.core.events import Adopt, CloseLink, Effect, Event, LinkDown, LinkUp, Mix, Send, SendPart
-from p2pfed.core.exchange import ENDED_KEPT, SERVE_STALL_S
+from p2pfed.core.exchange import ENDED_KEPT
 from p2pfed.core.library import PINS_MAX
 from p2pfed.core.membership import UPKEEP_INTERVAL_MAX_S, UPKEEP_INTERVAL_MIN_S
 from p2pfed.core.messages import Role
+from p2pfed.core.patience import SERVE_STALL_S
 from p2pfed.core.view import VIEW_MAX
 from p2pfed.sim.process import Run
 from p2pfed.sim.report import Swaps
@@ -141,8 +142,8 @@ class Checker:
             if value > limit:
                 self.problem(f"{now:.3f} s: {run.name} has {value} {noun}, more than {limit}")
         swap = state.exchange.swap
-        if swap is not None and now - swap.progress_at > SERVE_STALL_S + TIME_SLACK_S:
-            self.problem(f"{now:.3f} s: {run.name} holds swap {swap.number} {now - swap.progress_at:.1f} s idle")
+        if swap is not None and now - swap.patience.since > SERVE_STALL_S + TIME_SLACK_S:
+            self.problem(f"{now:.3f} s: {run.name} holds swap {swap.number} {now - swap.patience.since:.1f} s idle")
 
 
 def _plain(run: Run) -> bool:

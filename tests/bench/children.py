@@ -4,13 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 CHILD_S = 300
 """No bench child runs longer."""
 
 
-def start(module: str, *arguments: str) -> subprocess.Popen[str]:
+def start(module: str, *arguments: str, inside: Sequence[str] = ()) -> subprocess.Popen[str]:
+    """`inside`: a command that runs it in another place, `Links.inside` of a peer."""
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -18,7 +20,7 @@ def start(module: str, *arguments: str) -> subprocess.Popen[str]:
         "TOKENIZERS_PARALLELISM": "false",
     }
     return subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
+        [*inside, sys.executable, "-m", module, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

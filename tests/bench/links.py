@@ -30,6 +30,12 @@ class Shape:
     rate_mbit: float
     round_trip_ms: float
     """Between any two peers, without what queues."""
+    loss: float = 0.0
+    """Share of all frames that are lost on their way, drawn from a fixed seed."""
+    queue_ms: float = 100.0
+    """What would wait longer at either end of a line is dropped: 250 kB at 20 Mbit/s, as in a home router."""
+    congestion: str | None = None
+    """TCP's congestion control for all peers; None: the machine's own."""
 
 
 def refusal() -> str | None:
@@ -125,7 +131,7 @@ class Links:
 
     def _switch(self, undo: ExitStack, shape: Shape) -> None:
         hub = self._name(HUB)
-        words = [str(self.peers), str(shape.rate_mbit), str(shape.round_trip_ms)]
+        words = [str(self.peers), *map(str, (shape.rate_mbit, shape.round_trip_ms, shape.loss, shape.queue_ms))]
         switch = subprocess.Popen(
             ["ip", "netns", "exec", hub, sys.executable, "-m", "tests.bench.links_switch", *words],
             stdout=subprocess.PIPE,
@@ -141,6 +147,8 @@ class Links:
         _ip("-n", name, "link", "set", "lo", "up")
         _ip("-n", name, "address", "add", f"{self.address(peer)}/24", "dev", DEVICE)
         _ip("-n", name, "link", "set", DEVICE, "addrgenmode", "none", "up")
+        if self.shape is not None and self.shape.congestion is not None:
+            _ip("netns", "exec", name, "sysctl", "-qw", f"net.ipv4.tcp_congestion_control={self.shape.congestion}")
 
     def _pids(self, name: str) -> list[int]:
         listed = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=True)
@@ -149,12 +157,23 @@ class Links:
 
 def measured(links: Links) -> dict[str, float]:
     """What a plain TCP stream from peer 0 to peer 1 gets, and how long a byte takes there and back."""
-    module = [sys.executable, "-m", "tests.bench.links_probe"]
-    server = subprocess.Popen([*links.inside(1), *module, "serve"], stdout=subprocess.PIPE, text=True)
+    round_trip_ms, mbit_per_s = _probed(links)
+    return {"round_trip_ms": round_trip_ms, "tcp_mbit_per_s": mbit_per_s}
+
+
+def both_ways_s(links: Links, size: int) -> float:
+    """How long a plain TCP connection takes for so many bytes from peer 0 to 1 and as many back, both at once."""
+    (seconds,) = _probed(links, size)
+    return seconds
+
+
+def _probed(links: Links, *words: int) -> list[float]:
+    module, told = [sys.executable, "-m", "tests.bench.links_probe"], [str(word) for word in words]
+    server = subprocess.Popen([*links.inside(1), *module, "serve", *told], stdout=subprocess.PIPE, text=True)
     try:
         line(server)
         client = subprocess.run(
-            [*links.inside(0), *module, links.address(1)],
+            [*links.inside(0), *module, links.address(1), *told],
             stdout=subprocess.PIPE,
             text=True,
             check=True,
@@ -163,8 +182,7 @@ def measured(links: Links) -> dict[str, float]:
     finally:
         server.kill()
         server.wait()
-    round_trip_ms, mbit_per_s = map(float, client.stdout.split())
-    return {"round_trip_ms": round_trip_ms, "tcp_mbit_per_s": mbit_per_s}
+    return [float(word) for word in client.stdout.split()]
 
 
 def _sweep() -> None:

@@ -31,8 +31,9 @@ class BenchPeer:
         steps_max: int = 0,
         swap_interval_s: float = 3600.0,
         on_report: Callable[[Report], None] = lambda _: None,
+        listen: str = "/ip4/127.0.0.1/tcp/0",
     ) -> None:
-        self.transport = Libp2pTransport(new_identity(), ("/ip4/127.0.0.1/tcp/0",))
+        self.transport = Libp2pTransport(new_identity(), (listen,))
         own = random.Random(self.transport.peer)
         encoding = Encoding(network.gossip.encoding)
         self.hello = Hello(

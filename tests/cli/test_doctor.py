@@ -7,8 +7,9 @@ import pytest
 
 from p2pfed.doctor import device
 from p2pfed.doctor.finding import Finding, Level
-from p2pfed.doctor.multicast import check_multicast, hear_own_query
+from p2pfed.doctor.multicast import Heard, check_multicast, multicast_findings
 from p2pfed.errors import ExitCode
+from p2pfed.net.mdns_link import LinkReport
 from tests.cli.shell import Shell
 
 
@@ -58,7 +59,12 @@ def test_missing_packages_make_a_bootstrap_host(monkeypatch: pytest.MonkeyPatch)
 
 def test_multicast_says_why_not() -> None:
     assert all(each.level in (Level.OK, Level.WARN) for each in check_multicast())
-    assert hear_own_query("192.0.2.123"), "nothing is heard on an address that is not ours"
+    (silent,) = multicast_findings(Heard([LinkReport("eth0", 4, sent=2)]))
+    assert silent.level is Level.WARN and "224.0.0.251" in silent.remedy and "--bootstrap" in silent.remedy
+    (refused,) = multicast_findings(Heard([LinkReport("eth0", 6, send_problem="Operation not permitted")]))
+    assert "Operation not permitted" in refused.message and "ff02::fb" in refused.remedy
+    (nothing,) = multicast_findings(Heard())
+    assert "no network interface is up" in nothing.message and "node.toml" in nothing.remedy
 
 
 def test_the_bootstrap_port_in_use_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ from p2pfed.core.events import (
     Train,
     Trained,
 )
-from p2pfed.core.exchange import ENDED_KEPT, SERVE_STALL_S, Swap
+from p2pfed.core.exchange import ENDED_KEPT, Swap
 from p2pfed.core.library import PINS_MAX
 from p2pfed.core.membership import MembershipSettings
 from p2pfed.core.messages import (
@@ -72,6 +72,7 @@ from p2pfed.core.messages import (
     VersionAsk,
     VersionTold,
 )
+from p2pfed.core.patience import SERVE_STALL_S
 from p2pfed.core.peer import PeerSettings, PeerState
 from p2pfed.core.version import part_of, version_of
 from p2pfed.core.view import VIEW_MAX
@@ -405,7 +406,7 @@ class AnyHistory(RuleBasedStateMachine):
         assert len(self.timers) - probes <= TIMERS_MAX
         assert len(self.published) <= PINS_MAX + 3 + len(Encoding)
         swap = state.exchange.swap
-        assert swap is None or swap.admitting or self.now - swap.progress_at <= SERVE_STALL_S
+        assert swap is None or swap.admitting or self.now - swap.patience.since <= SERVE_STALL_S
         counts = state.statistics
         ended = counts.finished + counts.declined + counts.aborted
         assert counts.begun + counts.answered == ended + (swap is not None)

@@ -4,8 +4,9 @@ from collections import deque
 
 import pytest
 
+from p2pfed.core import patience
 from p2pfed.core.events import MessageReceived, Mix, StopAsked, TimerKind
-from p2pfed.core.exchange import SERVE_STALL_S, STALL_S
+from p2pfed.core.exchange import Swap
 from p2pfed.core.messages import (
     DeclineReason,
     Message,
@@ -19,13 +20,16 @@ from p2pfed.core.messages import (
     SwapDone,
     SwapReady,
 )
-from p2pfed.core.transfer import WINDOW
+from p2pfed.core.patience import SERVE_STALL_S, STALL_S
+from p2pfed.core.transfer import WINDOW_FIRST, WINDOW_MIN
 from p2pfed.ports import Encoding
 from tests.core.pair import PART_BYTES, TERMS, Pair, Side
 
 SUM = [6.0, 8.0, 10.0, -4.0]
 SWAP_MESSAGES = 11
 """Offer, accept, an ask for and two parts each way, ready each way, commit, done: what a whole swap delivers."""
+SLOW_PART_S = 33.0
+"""256 KiB at 64 kbit/s."""
 
 
 def mixes(pair: Pair) -> tuple[int, int]:
@@ -96,7 +100,7 @@ def test_a_message_lost_on_a_link_that_goes_on_ends_within_the_stall_bound(lost:
         if side.outgoing:
             side.outgoing.popleft()
             break
-    pair.wait(SERVE_STALL_S + STALL_S)
+    pair.wait(2.0 * SERVE_STALL_S + STALL_S)
     assert all(balanced(side) for side in pair.sides)
     both = mixes(pair)[0] == mixes(pair)[1]
     assert both or pair.a.counts["half_done"] == 1
@@ -202,26 +206,33 @@ def test_a_partner_that_restarts_frees_the_other(delivered: int, noticed: bool) 
     assert all(side.counts["finished"] > count for side, count in zip(pair.sides, before, strict=True)), "they go on"
 
 
-def test_a_slow_download_at_the_partner_is_progress() -> None:
-    """The first to hold everything waits as long as the other asks for new parts, and not much longer."""
+def serving_pair() -> tuple[Pair, Swap]:
+    """`a` holds all of `b`; the parts that `b` has asked for wait in `a.outgoing`, everything else got through."""
     pair = Pair(Side("a", [1.0] * 30), Side("b", [2.0] * 30)).start()
     pair.a.trained(pair.now)
-    parts: deque[tuple[int, Message]] = deque()  # a's, which wait; everything else gets through
+    parts: deque[tuple[int, Message]] = deque()
     while pair.a.outgoing or pair.b.outgoing:
         parts += [item for item in pair.a.outgoing if isinstance(item[1], Part)]
         pair.a.outgoing = deque(item for item in pair.a.outgoing if not isinstance(item[1], Part))
         pair.deliver(1)
     pair.a.outgoing = parts
     swap = pair.a.state.exchange.swap
-    assert swap is not None and swap.admitted and len(pair.a.outgoing) == WINDOW
-    while len(pair.a.outgoing) == WINDOW:
-        pair.now += STALL_S + 5.0
+    assert swap is not None and swap.admitted and len(parts) == WINDOW_FIRST
+    return pair, swap
+
+
+def test_a_slow_download_at_the_partner_is_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first to hold everything waits as long as the other asks for new parts, and not much longer."""
+    monkeypatch.setattr(patience, "SERVE_RATE_MIN", patience.SERVE_RATE_MIN * PART_BYTES / 262_144)
+    pair, swap = serving_pair()
+    while len(pair.a.outgoing) >= WINDOW_MIN:
+        pair.now += SLOW_PART_S
         pair.b.handle(MessageReceived(pair.link, pair.a.outgoing.popleft()[1]), pair.now)
         if pair.b.outgoing:
             pair.a.handle(MessageReceived(pair.link, pair.b.outgoing.popleft()[1]), pair.now)
         pair.a.fire(pair.now, TimerKind.SWAP_STALL)
         assert pair.a.state.exchange.swap is swap
-    assert pair.now > SERVE_STALL_S, "it took long"
+    assert pair.now > 2.0 * SERVE_STALL_S, "it took long"
     asked = pair.now
     for _ in range(20):
         pair.now += STALL_S / 5.0
@@ -230,6 +241,17 @@ def test_a_slow_download_at_the_partner_is_progress() -> None:
         if pair.a.state.exchange.swap is None:
             break
     assert pair.a.state.exchange.swap is None and pair.now - asked <= SERVE_STALL_S, "asking for one part again is none"
+
+
+def test_a_liar_that_asks_for_one_more_part_in_the_last_moment_does_not_hold_a_node_for_long() -> None:
+    pair, swap = serving_pair()
+    for index in range(WINDOW_FIRST, len(swap.own.parts)):
+        pair.now += SERVE_STALL_S - 1.0
+        pair.a.handle(MessageReceived(pair.link, PartAsk(swap.own.digest, (index,))), pair.now)
+        pair.a.fire(pair.now, TimerKind.SWAP_STALL)
+        if pair.a.state.exchange.swap is None:
+            break
+    assert pair.a.counts["aborted"] == 1 and pair.now < 2.0 * SERVE_STALL_S
 
 
 @pytest.mark.parametrize("message", ["ready", "part"])

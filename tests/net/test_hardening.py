@@ -23,6 +23,7 @@ from tests.transport_suite import ECHO, SILENT, pair, until
 
 # isort: split
 from libp2p.exceptions import BaseLibp2pError
+from libp2p.io.trio import TrioTCPStream
 from libp2p.network.swarm import Swarm
 from libp2p.security.noise.io import MAX_PLAINTEXT_LENGTH, BaseNoiseMsgReadWriter
 from libp2p.stream_muxer.yamux import yamux
@@ -137,8 +138,9 @@ def test_a_cancelled_write(hardened: bool, monkeypatch: pytest.MonkeyPatch) -> N
         async with pair(make_transport) as both:
             link = await both.open()
             connection = muxed(both.client)
-            send_all = hardening.socket_of(both.client._connections(both.server.peer)[0])  # type: ignore[attr-defined]
-            assert send_all is not None
+            carrier = hardening.carrier_of(both.client.paths._of(both.server.peer)[0])  # type: ignore[attr-defined]
+            assert isinstance(carrier, TrioTCPStream)
+            send_all = carrier.stream
             whole = send_all.send_all
 
             async def in_two_halves(data: bytes) -> None:
@@ -155,6 +157,28 @@ def test_a_cancelled_write(hardened: bool, monkeypatch: pytest.MonkeyPatch) -> N
                 assert await link.receive() == b"x"
 
     assert (outcome(main) == "fine") == hardened
+
+
+def test_a_write_that_nobody_takes_ends_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It cannot be cancelled, so nothing else would end it but the kernel, and not every kernel does."""
+    monkeypatch.setattr(hardening, "FRAME_WRITE_S", 0.1)
+
+    async def main() -> None:
+        async with pair(make_transport) as both:
+            link = await both.open()
+            carrier = hardening.carrier_of(both.client._swarm.get_connections()[0])  # type: ignore[attr-defined]
+            assert isinstance(carrier, TrioTCPStream)
+
+            async def taken_by_nobody(data: bytes) -> None:
+                await trio.sleep_forever()
+
+            monkeypatch.setattr(carrier.stream, "send_all", taken_by_nobody)
+            with trio.fail_after(3):
+                with pytest.raises(TransportError):
+                    await link.send(b"x")
+                await muxed(both.client).event_closed.wait()
+
+    assert outcome(main) == "fine"
 
 
 async def hold(lock: trio.Lock, task_status: trio.TaskStatus[None]) -> None:
@@ -335,8 +359,9 @@ def test_sockets_are_watched_both_ways() -> None:
         async with pair(make_transport) as both:
             await both.open()
             for transport in (both.client, both.server):
-                stream = hardening.socket_of(transport._swarm.get_connections()[0])  # type: ignore[attr-defined]
-                assert stream is not None
+                carrier = hardening.carrier_of(transport._swarm.get_connections()[0])  # type: ignore[attr-defined]
+                assert isinstance(carrier, TrioTCPStream)
+                stream = carrier.stream
                 assert stream.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
                 if hasattr(socket, "TCP_USER_TIMEOUT"):
                     assert stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 20_000

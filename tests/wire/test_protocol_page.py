@@ -10,8 +10,9 @@ import pytest
 
 from p2pfed.core import messages as m
 from p2pfed.core.estimate import EPOCH_SWAPS, EPOCHS
-from p2pfed.core.exchange import SERVE_STALL_S, STALL_S
 from p2pfed.core.mixing import AWAY_MIXES
+from p2pfed.core.patience import LOST_MIN_S, SERVE_RATE_MIN, SERVE_STALL_S, STALL_MIN_S, STALL_S
+from p2pfed.core.transfer import WINDOW_MIN, WINDOW_S
 from p2pfed.core.version import SIZE_MAX
 from p2pfed.errors import RemoteError
 from p2pfed.ports import FRAME_BYTES_MAX, Encoding
@@ -58,6 +59,10 @@ def test_powers_are_written_as_they_are() -> None:
     assert f"exactly {m.OWN_VALUES + 1} floats" in PAGE and f"exactly {m.OWN_VALUES} floats" in PAGE
     assert f"at least {AWAY_MIXES} mixes fewer" in PAGE
     assert f"{STALL_S:.0f} s without progress" in PAGE and f"({SERVE_STALL_S:.0f} s where" in PAGE
+    assert f"not before {STALL_MIN_S:.0f} s" in PAGE and f"{LOST_MIN_S:.0f} to {STALL_S:.0f} s" in PAGE
+    assert (
+        f"in about {WINDOW_S:.0f} s, {WINDOW_MIN} at least" in PAGE and f"{SERVE_RATE_MIN:,.0f} bytes a second" in PAGE
+    )
 
 
 def test_words_are_listed_as_they_are() -> None:

@@ -10,7 +10,7 @@ import trio
 from p2pfed import __version__
 from p2pfed.core.messages import PeerRecord
 from p2pfed.errors import RemoteError, TransportError
-from p2pfed.net import libp2p
+from p2pfed.net import paths
 from p2pfed.net.dht import rounds
 from p2pfed.net.dht.key import network_key
 from p2pfed.net.dht.messages import DhtMessage, Kind, decode, encode
@@ -89,7 +89,7 @@ def test_two_clients_find_each_other_through_one_server_and_hold_no_connection()
 
 
 def test_a_connection_that_somebody_else_uses_by_then_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(libp2p, "RELEASE_S", 0.2)
+    monkeypatch.setattr(paths, "RELEASE_S", 0.2)
     server, one = Peer(True), Peer(False)
 
     async def story() -> None:

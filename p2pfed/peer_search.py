@@ -21,7 +21,7 @@ from p2pfed.ports import PeerId
 SEEDS_NOTICE = "seeds"
 
 
-class Finding:
+class PeerSearch:
     """Of one network. `dht` is the transport's, shared by its networks; None: only seeds count."""
 
     def __init__(
@@ -37,7 +37,7 @@ class Finding:
         self._role = role
         self._own = own
         self._network_id = network_id
-        self.seeds = seeds
+        self._seeds = seeds
         self._dht = dht
         self._notices = notices
         self._rng = rng
@@ -45,7 +45,7 @@ class Finding:
 
     def first_events(self) -> list[Event]:
         """Seeds that need no resolving."""
-        return [PeerFound(peer, (address,), FoundBy.BOOTSTRAP) for peer, address in self.seeds.known()]
+        return [PeerFound(peer, (address,), FoundBy.BOOTSTRAP) for peer, address in self._seeds.known()]
 
     async def run(
         self,
@@ -74,14 +74,14 @@ class Finding:
                 log(sentence)
 
         async with trio.open_nursery() as nursery:
-            if self.seeds.entries:
-                nursery.start_soon(net_seeds.keep, self.seeds, self._own, states, resolved, say)
+            if self._seeds.entries:
+                nursery.start_soon(net_seeds.keep, self._seeds, self._own, states, resolved, say)
             if self._dht is not None and self._role is Role.NODE:
                 nursery.start_soon(seek, self._dht, self._network_id, addresses, wanting, found, self._rng)
 
     def _name_seeds(self) -> None:
         if self._dht is not None:
-            for peer, address in self.seeds.known():
+            for peer, address in self._seeds.known():
                 self._dht.table.name(peer, (address,))
 
     def _served(self, peer: PeerId) -> SeedState:
