@@ -4,12 +4,13 @@ The lines for people are thinned: what happens many times a minute is told once 
 the event log in the state folder has all of it.
 """
 
+import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import TextIO
-
-import structlog
 
 from p2pfed.cli.output import number
 from p2pfed.runtime import Log
@@ -19,17 +20,11 @@ FREQUENT = ("trained", "mixed", "swap-begun", "swap-finished", "swap-declined")
 
 
 def make_log(as_json: bool, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> Log:
-    """Takes events (kind, fields) of any thread."""
+    """Takes events (kind, fields) of any thread. The standard library does: structlog was 5 MB of a bootstrap peer."""
     stream = sys.stderr if stream is None else stream
-    logger = structlog.wrap_logger(
-        structlog.PrintLogger(stream),
-        processors=[
-            structlog.processors.TimeStamper(fmt="iso" if as_json else "%H:%M:%S", utc=as_json, key="time"),
-            structlog.processors.JSONRenderer() if as_json else _line,
-        ],
-    )
     told: dict[str, float] = {}
     unheard: dict[str, int] = {}
+    writing = threading.Lock()
 
     def log(kind: str, fields: Mapping[str, object]) -> None:
         if not as_json and kind in FREQUENT:
@@ -40,19 +35,25 @@ def make_log(as_json: bool, stream: TextIO | None = None, clock: Callable[[], fl
             told[kind] = now
             if before := unheard.pop(kind, 0):
                 fields = {**fields, "and before": f"{before} more"}
-        logger.msg(kind, **dict(fields))
+        line = _json(kind, fields) if as_json else _line(kind, fields)
+        with writing:
+            stream.write(line + "\n")
+            stream.flush()
 
     return log
 
 
-def _line(_logger: object, _method: str, event: Mapping[str, object]) -> str:
+def _json(kind: str, fields: Mapping[str, object]) -> str:
+    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    return json.dumps({**fields, "event": kind, "time": now}, default=str)
+
+
+def _line(kind: str, fields: Mapping[str, object]) -> str:
     """`21:04:05  neighbour linked   name lift-3, address /ip4/..`"""
     values = ", ".join(
-        f"{name.replace('_', ' ')} {_value(value)}"
-        for name, value in event.items()
-        if name not in ("event", "time") and value not in (None, "")
+        f"{name.replace('_', ' ')} {_value(value)}" for name, value in fields.items() if value not in (None, "")
     )
-    return f"{event['time']}  {str(event['event']).replace('-', ' '):<18} {values}".rstrip()
+    return f"{datetime.now():%H:%M:%S}  {kind.replace('-', ' '):<18} {values}".rstrip()
 
 
 def _value(value: object) -> str:

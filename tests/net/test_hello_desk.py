@@ -77,6 +77,8 @@ def test_the_network_asked_about_answers_else_the_nearest() -> None:
                 assert (await ask(A)).network_id == A.network_id
                 near_b = dataclasses.replace(B, training=dataclasses.replace(B.training, batch_rows=7))
                 assert (await ask(near_b)).network_id == B.network_id
+                while not any(each.kind == "peer-refused" for each in members[1].reports):  # noqa: ASYNC110
+                    await trio.sleep(0.01)
                 nursery.cancel_scope.cancel()
 
     trio.run(main)
