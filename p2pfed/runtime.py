@@ -39,6 +39,9 @@ CLOCK_SKEW_MAX_S = 3600.0
 FIGURES_INTERVAL_S = 60.0
 """Between two entries of the event log with the network-wide figures: 1,440 a day."""
 
+SWAPPED_KEPT = 128
+"""As many as a view holds."""
+
 Log = Callable[[str, Mapping[str, object]], None]
 
 
@@ -61,9 +64,17 @@ class SwapTotals:
     """By reason."""
     mixed: int = 0
     kept_sum: float = 0.0
+    swapped_at: dict[PeerId, float] = field(default_factory=dict)
+    """When the last swap with each peer was finished; of the last SWAPPED_KEPT peers."""
 
-    def add(self, report: Report) -> None:
+    def add(self, report: Report, now: float) -> None:
         match report.kind:
+            case "swap-finished":
+                peer = PeerId(str(report.fields["peer"]))
+                self.swapped_at.pop(peer, None)
+                self.swapped_at[peer] = now
+                if len(self.swapped_at) > SWAPPED_KEPT:
+                    del self.swapped_at[next(iter(self.swapped_at))]
             case "swap-declined":
                 reason = str(report.fields["reason"])
                 self.declined[reason] = self.declined.get(reason, 0) + 1
@@ -196,6 +207,7 @@ class Runtime:
             "estimate": self._figures(),
             "bytes_sent": self.driver.bytes_sent,
             "bytes_received": self.driver.bytes_received,
+            "partition": suspicion.sentence if (suspicion := state.membership.watch.suspicion) is not None else None,
             "notices": list(self.notices.sentences),
         }
 
@@ -206,6 +218,7 @@ class Runtime:
         rows: list[dict[str, object]] = []
         for entry in sorted(self.state.membership.view.entries(), key=lambda entry: entry.link is None):
             session = sessions.get(entry.link) if entry.link is not None else None
+            swapped_at = self._totals.swapped_at.get(entry.peer)
             rows.append(
                 {
                     "peer": entry.peer,
@@ -215,7 +228,11 @@ class Runtime:
                     "encoding": self._link_encoding(entry),
                     "address": session.link.address if session is not None else next(iter(entry.addresses), None),
                     "found_by": entry.found_by.value,
+                    "path": path_of(session.link.address) if session is not None else None,
+                    "suspected": entry.misses > 0,
+                    "rtt_s": round(entry.rtt_s, 4) if entry.rtt_s is not None else None,
                     "heard_s_ago": round(now - entry.heard_at, 1) if entry.linked_at is not None else None,
+                    "swapped_s_ago": round(now - swapped_at, 1) if swapped_at is not None else None,
                     "bytes_sent": session.bytes_sent if session is not None else 0,
                     "bytes_received": session.bytes_received if session is not None else 0,
                     "refusal": entry.refusal,
@@ -302,7 +319,7 @@ class Runtime:
     def _on_report(self, report: Report) -> None:
         self._journal.write(report.kind, report.fields, time.time())
         self._log(report.kind, report.fields)
-        self._totals.add(report)
+        self._totals.add(report, trio.current_time())
         fields = report.fields
         match report.kind:
             case "identity-in-use":
@@ -316,6 +333,12 @@ class Runtime:
                 self.notices.add(f"Refused {fields['peer']}: {fields['difference']}.")
             case "neighbour-linked" if abs(float(fields["clock_skew_s"] or 0.0)) > CLOCK_SKEW_MAX_S:
                 self.notices.add(f"The clock of {fields['name']} differs from ours by {fields['clock_skew_s']} s.")
+
+
+def path_of(address: str) -> str:
+    """`direct`, or through which relay: the multiaddr up to the circuit."""
+    relay, circuit, _ = address.partition("/p2p-circuit")
+    return f"relayed through {relay}" if circuit else "direct"
 
 
 def encoding_of(network: NetworkConfig, config: NodeConfig) -> Encoding:

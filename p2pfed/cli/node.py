@@ -182,6 +182,8 @@ def render_status(status: dict[str, Any]) -> str:
         "address": "\n".join(status["addresses"]),
         "home": status["home"],
     }
+    if status["partition"]:
+        rows["partition"] = status["partition"]
     if status["notices"]:
         rows["needs you"] = "\n".join(status["notices"])
     return pairs(rows)
@@ -191,16 +193,19 @@ def render_peers(rows: list[dict[str, Any]]) -> str:
     if not rows:
         return "no peer is known yet"
     return columns(
-        ("NAME", "ROLE", "STATE", "FOUND BY", "FORM", "UP", "DOWN", "ADDRESS", "PEER"),
+        ("NAME", "ROLE", "STATE", "FOUND BY", "PATH", "RTT", "UP", "DOWN", "FORM", "SWAPPED", "ADDRESS", "PEER"),
         [
             (
                 row["name"] or None,
                 row["role"],
                 _peer_state(row),
                 row["found_by"],
-                row["encoding"],
+                row["path"],
+                f"{1000.0 * row['rtt_s']:.0f} ms" if row["rtt_s"] is not None else None,
                 size(row["bytes_sent"]),
                 size(row["bytes_received"]),
+                row["encoding"],
+                f"{duration(row['swapped_s_ago'])} ago" if row["swapped_s_ago"] is not None else None,
                 row["address"],
                 row["peer"],
             )
@@ -211,8 +216,10 @@ def render_peers(rows: list[dict[str, Any]]) -> str:
 
 def _peer_state(row: dict[str, Any]) -> str:
     if row["linked"]:
-        return "linked"
-    return f"refused: {row['refusal']}" if row["refusal"] else "not linked"
+        return "suspected: a ping is unanswered" if row["suspected"] else "linked"
+    if row["refusal"]:
+        return f"refused: {row['refusal']}"
+    return f"not linked: {row['last_failure']}" if row["last_failure"] else "not linked"
 
 
 def _swaps(status: dict[str, Any]) -> str:

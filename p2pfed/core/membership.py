@@ -21,20 +21,19 @@ from p2pfed.core.events import (
     LinkId,
     LinkUp,
     PeerFound,
-    Remember,
     Report,
     Send,
     SetTimer,
     Timer,
     TimerKind,
 )
+from p2pfed.core.introductions import Introductions
 from p2pfed.core.liveness import Look, answered, look_at, ping
 from p2pfed.core.messages import (
     PEERS_TOLD_MAX,
     Goodbye,
     Hello,
     IdentityInUse,
-    PeerRecord,
     PeersAsk,
     PeersTold,
     Ping,
@@ -42,17 +41,13 @@ from p2pfed.core.messages import (
     Role,
 )
 from p2pfed.core.partition import PartitionWatch, Suspicion
-from p2pfed.core.view import DIAL_BACKOFF_MISSING_MAX_S, PeerEntry, View
+from p2pfed.core.view import DIAL_BACKOFF_MISSING_MAX_S, VIEW_MAX, PeerEntry, View
 from p2pfed.ports import PeerId
 
 UPKEEP_INTERVAL_MIN_S = 1.0
 UPKEEP_INTERVAL_MAX_S = 30.0
-PEERS_ASK_FIRST_S = 2.0
-"""After its first question a node that wants neighbours asks again so soon: others are just joining as well."""
-PEERS_ASK_INTERVAL_S = 30.0
-"""Longest between two questions: each takes twice as long as the one before."""
-SHUFFLE_PEERS = 4
-"""Told and asked with every swap: a thousandth of the bytes of the smallest adapter worth training."""
+INTRODUCED_S = 30.0
+"""A newcomer keeps its place at a full bootstrap peer for so long: time to ask for peers and to dial them."""
 RETIRED_FOR_S = 600.0
 """A neighbour that was exchanged for a stranger is not dialled for so long: it is to meet others, too."""
 CROSSING_S = 5.0
@@ -61,8 +56,6 @@ PROBE_S = 5.0
 """How long a doubted link has to answer a ping."""
 REFUSED_FOR_S = 600.0
 """A peer of another network is not dialled again for ten minutes: somebody may be upgrading it."""
-REMEMBER_INTERVAL_S = 60.0
-"""Between two writes of known peers: flash wears."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +64,7 @@ class MembershipSettings:
 
     neighbours_target: int = 8
     links_max: int = 32
-    interval_max_s: float = UPKEEP_INTERVAL_MAX_S  # less for owners that hang duties of their own on that timer
+    interval_max_s: float = UPKEEP_INTERVAL_MAX_S  # less for owners with duties of their own on that timer
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +84,12 @@ class Membership:
         self._peer = peer
         self._settings = settings
         self._rng = rng
-        self.view = View(peer, rng)
+        self.view = View(peer, rng, max(VIEW_MAX, 2 * settings.links_max))
         self.watch = PartitionWatch()
         self._dialling = Dialling(self.view, settings.neighbours_target, settings.links_max, self.watch, rng)
         self._by_link: dict[LinkId, PeerEntry] = {}
         self._rivals: dict[PeerId, Rivals] = {}
-        self._asked_peers_at = 0.0
-        self._remembered_at = 0.0
-        self._remembered: tuple[PeerRecord, ...] = ()
-        self._ask_after_s = PEERS_ASK_FIRST_S
+        self._introductions = Introductions(self.view, rng)
         self._upkeep_at = math.inf  # timers that fire before are stale
         self.identity_conflict: str | None = None
 
@@ -109,7 +99,7 @@ class Membership:
 
     @property
     def links(self) -> dict[LinkId, PeerId]:
-        """The links that count, one a peer."""
+        """Those that count."""
         return {link: entry.peer for link, entry in self._by_link.items()}
 
     def peer_of(self, link: LinkId) -> PeerId | None:
@@ -164,9 +154,26 @@ class Membership:
             return [CloseLink(event.link, why), *self.on_refused(event.peer, why, now)]
         if entry.link is not None:
             return self._second_link(entry, event, now)
+        room = self._make_room(now) if len(self._by_link) >= self._settings.links_max else []
         if len(self._by_link) >= self._settings.links_max:
             return [CloseLink(event.link, f"already {len(self._by_link)} links")]
-        return self._adopt(entry, event, now)
+        return [*room, *self._adopt(entry, event, now)]
+
+    def _make_room(self, now: float) -> list[Effect]:
+        """A full bootstrap peer parts with somebody who has been introduced: newcomers come first."""
+        if self._own.role is not Role.BOOTSTRAP:
+            return []
+        settled = [entry for entry in self.view.linked() if now - (entry.linked_at or 0.0) >= INTRODUCED_S]
+        return self._part(self._rng.choice(settled), "room for newcomers", now) if settled else []
+
+    def _part(self, entry: PeerEntry, reason: str, now: float) -> list[Effect]:
+        """End a link in good faith."""
+        link = entry.link
+        assert link is not None
+        del self._by_link[link]
+        self.view.unlink(entry)
+        entry.dial_at, entry.left = now + RETIRED_FOR_S, True
+        return [Send(link, Goodbye(reason)), CloseLink(link, reason)]
 
     def on_link_down(self, link: LinkId, reason: str, fault: bool, now: float) -> list[Effect]:
         entry = self._by_link.pop(link, None)
@@ -181,7 +188,9 @@ class Membership:
         else:
             entry.failures, entry.last_failure = 0, reason
             entry.dial_at = now + self._rng.uniform(0.2, 1.0)
-        self._ask_after_s = PEERS_ASK_FIRST_S
+        self._introductions.hurry()
+        if entry.role is Role.BOOTSTRAP:
+            self._dialling.lost_bootstrap(entry, now)
         effects: list[Effect] = [Report("neighbour-lost", {"peer": entry.peer, "reason": reason, "fault": fault})]
         if fault:
             effects += self.on_refused(entry.peer, reason, now)
@@ -193,10 +202,7 @@ class Membership:
         return effects + self._soon(now)
 
     def on_heard(self, link: LinkId, bulk: bool, now: float) -> list[Effect]:
-        """Any message proves its link alive; on a doubted link it proves a copied identity.
-
-        `bulk`: it is part of a transfer, which what comes next may have to wait behind.
-        """
+        """Any message proves its link alive; on a doubted link it proves a copied identity. `bulk`: parts travel."""
         entry = self._by_link.get(link)
         if entry is None:
             return []
@@ -227,8 +233,7 @@ class Membership:
                 answered(self._by_link[link], nonce, now)
                 return []
             case PeersAsk(count=count):
-                told = self.view.tellable(self._by_link[link].peer, min(count, PEERS_TOLD_MAX), now)
-                return [Send(link, PeersTold(told))]
+                return self._introductions.answer(link, self._by_link[link].peer, count, now)
             case PeersTold(peers=peers):
                 entries = [self.view.found(record.peer, record.addresses, FoundBy.PEERS) for record in peers]
                 return self._dialling.dial(lambda: [entry for entry in entries if entry is not None], now)
@@ -253,18 +258,12 @@ class Membership:
         self._upkeep_at = -math.inf  # under way: what it does brings nothing forward
         effects: list[Effect] = []
         due = self._check_links(now, effects)
-        wants = self._dialling.wanted
-        if wants:
-            effects += self._dialling.dial(self.view.entries, now)
-        effects += self._dialling.reach_out(now)
-        if wants and self._by_link and now - self._asked_peers_at >= self._ask_after_s and self._dialling.seeking:
-            self._asked_peers_at = now
-            self._ask_after_s = min(PEERS_ASK_INTERVAL_S, 2.0 * self._ask_after_s)
-            effects.append(Send(self._rng.choice(list(self._by_link)), PeersAsk(PEERS_TOLD_MAX)))
-        if now - self._remembered_at >= REMEMBER_INTERVAL_S:
-            effects += self._remember(now)
+        effects += [*self._dialling.dial(self.view.entries, now), *self._dialling.reach_out(now)]
+        if self._dialling.seeking:
+            effects += self._introductions.ask(list(self._by_link), now)
+        effects += self._introductions.remember_in_time(now)
         self._upkeep_at = math.inf
-        return effects + self._upkeep(min(due, self._next_dial() if wants else self._dialling.next_reach_at(now)), now)
+        return effects + self._upkeep(min(due, self._next_dial(now)), now)
 
     def _check_links(self, now: float, effects: list[Effect]) -> float:
         """Pings, suspects and closes; gives when a link is to be looked at next."""
@@ -283,10 +282,10 @@ class Membership:
             due = min(due, at)
         return due
 
-    def _next_dial(self) -> float:
+    def _next_dial(self, now: float) -> float:
         """When somebody is to be dialled or asked next, if nothing happens before."""
-        asks_at = self._asked_peers_at + self._ask_after_s if self._by_link else math.inf
-        return min(asks_at, self._dialling.next_at())
+        asks_at = self._introductions.next_ask_at if self._by_link and self._dialling.seeking else math.inf
+        return min(asks_at, self._dialling.next_at(now), self._dialling.next_reach_at(now))
 
     def _soon(self, now: float) -> list[Effect]:
         """Something may be due before the next upkeep."""
@@ -304,9 +303,7 @@ class Membership:
         entry = self._by_link.get(link)
         if entry is None:
             return []
-        told = self.view.tellable(entry.peer, SHUFFLE_PEERS, now)
-        shuffled: list[Effect] = [Send(link, PeersTold(told))] if told else []
-        return [*shuffled, Send(link, PeersAsk(SHUFFLE_PEERS)), *self._dialling.rotate(swaps, now)]
+        return [*self._introductions.shuffle(link, entry.peer, now), *self._dialling.rotate(swaps, now)]
 
     def sized(self, figures: Figures | None, now: float) -> list[Effect]:
         """What the network-wide counters say of a cut."""
@@ -326,28 +323,13 @@ class Membership:
         """Part with one neighbour where `newest` was dialled in exchange for it. `spared` is in a swap."""
         entry = self.view.get(newest)
         leaves = self._dialling.exchanged(entry, spared) if entry is not None else None
-        if leaves is None or leaves.link is None:
+        if leaves is None:
             return []
-        link = leaves.link
-        del self._by_link[link]
-        self.view.unlink(leaves)
-        leaves.dial_at = now + RETIRED_FOR_S
-        return [
-            Send(link, Goodbye("exchanged for another neighbour")),
-            CloseLink(link, "exchanged for another neighbour"),
-            Report("neighbour-exchanged", {"peer": leaves.peer, "by": newest}),
-        ]
+        exchanged = Report("neighbour-exchanged", {"peer": leaves.peer, "by": newest})
+        return [*self._part(leaves, "exchanged for another neighbour", now), exchanged]
 
     def goodbyes(self, reason: str) -> list[Effect]:
-        return [*(Send(link, Goodbye(reason)) for link in self._by_link), *self._remember(self._remembered_at)]
-
-    def _remember(self, now: float) -> list[Effect]:
-        """The first neighbour at once, then what changed; never nobody in place of somebody."""
-        worth = self.view.worth_remembering()
-        if not worth or worth == self._remembered:
-            return []
-        self._remembered, self._remembered_at = worth, now
-        return [Remember(worth)]
+        return [*(Send(link, Goodbye(reason)) for link in self._by_link), *self._introductions.remember()]
 
     def _adopt(self, entry: PeerEntry, event: LinkUp, now: float) -> list[Effect]:
         self.view.link(entry, event.link, event.hello.role)
@@ -364,15 +346,14 @@ class Membership:
             "found_by": entry.found_by.value,
             "clock_skew_s": round(event.clock_skew_s, 1),
         }
-        remember = self._remember(now) if not self._remembered else []
         over = [_partition_over(f"{entry.name or entry.peer} is back")] if self.watch.found(entry.peer) else []
         asked: list[Effect] = [
             Report("neighbour-linked", fields),
             *over,
             Send(event.link, PeersAsk(PEERS_TOLD_MAX)),
-            *remember,
+            *self._introductions.first_remembered(now),
         ]
-        return asked + self._soon(now) if self._dialling.wanted else asked
+        return asked + self._soon(now) if self._dialling.wanted(now) else asked
 
     def _second_link(self, entry: PeerEntry, event: LinkUp, now: float) -> list[Effect]:
         assert entry.link is not None
@@ -396,7 +377,9 @@ class Membership:
     def _goodbye(self, entry: PeerEntry, link: LinkId, reason: str, now: float) -> list[Effect]:
         del self._by_link[link]
         self.view.unlink(entry)
-        entry.failures, entry.dial_at = 3, now + 8.0  # it said goodbye: no hurry
+        entry.failures, entry.dial_at, entry.left = 3, now + 8.0, True  # it said goodbye: no hurry
+        if entry.role is Role.BOOTSTRAP:
+            self._dialling.lost_bootstrap(entry, now)
         left = Report("neighbour-left", {"peer": entry.peer, "reason": reason})
         effects: list[Effect] = [CloseLink(link, "goodbye"), left]
         waiting = self._rivals.pop(entry.peer, None)

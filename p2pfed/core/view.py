@@ -57,6 +57,8 @@ class PeerEntry:
     """Of its answers to pings; None before the first link."""
     rtt_s: float | None = None
     """Of the last answered ping."""
+    left: bool = False
+    """Its last link ended in good faith, by either side's goodbye."""
     refusal: str | None = None
     last_failure: str | None = None
 
@@ -101,7 +103,7 @@ class View:
         entry.link, entry.role = link, role
         self.knows_bootstrap |= role is Role.BOOTSTRAP
         entry.pace = entry.pace or Pace()
-        entry.misses, entry.nonce, entry.bulk_at = 0, None, -math.inf
+        entry.misses, entry.nonce, entry.bulk_at, entry.left = 0, None, -math.inf, False
         self._linked[entry.peer] = self._met[entry.peer] = entry
         self.nodes_linked += role is Role.NODE
 
@@ -116,7 +118,7 @@ class View:
             return None
         entry = self._entries.get(peer)
         if entry is None:
-            if len(self._entries) >= self._size_max and not self._evict():
+            if len(self._entries) >= self._size_max and not self._evict(found_by is not FoundBy.INBOUND):
                 return None
             entry = PeerEntry(peer, (), found_by)
             self._entries[peer] = entry
@@ -144,7 +146,7 @@ class View:
         entry.dialling = False
         entry.failures += 1
         entry.last_failure = reason
-        backoff_s = min(backoff_max_s, DIAL_BACKOFF_FIRST_S * 2.0 ** (entry.failures - 1))
+        backoff_s = min(backoff_max_s, DIAL_BACKOFF_FIRST_S * 2.0 ** min(entry.failures - 1, FAILURES_MAX))
         entry.dial_at = now + backoff_s * self._rng.uniform(0.5, 1.0)
         proven = entry.linked_at is not None or entry.found_by in (FoundBy.BOOTSTRAP, FoundBy.REMEMBERED)
         if entry.failures >= FAILURES_MAX and not proven:
@@ -169,23 +171,21 @@ class View:
         known = sorted((entry for entry in self._met.values() if entry.addresses), key=lambda entry: -entry.heard_at)
         return tuple(PeerRecord(entry.peer, entry.addresses) for entry in known)
 
-    def _evict(self) -> bool:
-        """Make room: never a linked, dialled, bootstrap or once linked peer, so a flood of hearsay evicts hearsay."""
-        candidates = [
+    def _evict(self, hearsay: bool) -> bool:
+        """Make room: never a linked, dialled or bootstrap peer. A flood of hearsay evicts hearsay.
+
+        Peers once linked give way, the longest unheard first, where they take more than half of the view, or to one
+        that has just shaken hands.
+        """
+        idle = [
             entry
             for entry in self._entries.values()
-            if entry.link is None
-            and not entry.dialling
-            and entry.found_by is not FoundBy.BOOTSTRAP
-            and entry.linked_at is None
+            if entry.link is None and not entry.dialling and entry.found_by is not FoundBy.BOOTSTRAP
         ]
-        if not candidates:
-            candidates = [
-                entry
-                for entry in self._entries.values()
-                if entry.link is None and not entry.dialling and entry.failures >= FAILURES_MAX
-            ]
-        if not candidates:
-            return False
-        self.drop(self._rng.choice(candidates).peer)
-        return True
+        met = [entry for entry in idle if entry.linked_at is not None]
+        rumours = [entry for entry in idle if entry.linked_at is None]
+        if met and (2 * len(met) > self._size_max or not (rumours or hearsay)):
+            self.drop(min(met, key=lambda entry: entry.heard_at).peer)
+        elif rumours:
+            self.drop(self._rng.choice(rumours).peer)
+        return len(self._entries) < self._size_max

@@ -27,8 +27,9 @@ from p2pfed.core.events import (
     TimerFired,
     TimerKind,
 )
+from p2pfed.core.introductions import SHUFFLE_PEERS
 from p2pfed.core.liveness import MISSES_MAX, SILENCE_MAX_S
-from p2pfed.core.membership import PROBE_S, REFUSED_FOR_S, SHUFFLE_PEERS, MembershipSettings
+from p2pfed.core.membership import PROBE_S, REFUSED_FOR_S, MembershipSettings
 from p2pfed.core.messages import (
     PROTOCOL_VERSION,
     Goodbye,
@@ -512,3 +513,50 @@ def test_now_and_then_a_neighbour_is_exchanged_for_a_stranger() -> None:
     assert reports(effects) == ["neighbour-linked", "neighbour-exchanged"]
     assert len(node.links) == 4 and 9 in node.links
     assert len(node.up(10, "another")) and len(node.links) == 5, "who comes by itself costs nobody its place"
+
+
+def test_a_full_bootstrap_peer_makes_room_for_a_newcomer() -> None:
+    boot = Node("boot", target=0, links_max=2, role=Role.BOOTSTRAP)
+    boot.up(1, "p")
+    boot.up(2, "q")
+    assert closed(boot.up(3, "r")) == [3], "who came just now has not been introduced yet"
+    boot.now = 60.0
+    effects = boot.up(4, "s")
+    assert len(told(effects, Goodbye)) == 1 and 4 in boot.links and len(boot.links) == 2
+    node = Node(links_max=2)
+    node.up(1, "p")
+    node.up(2, "q")
+    node.now = 60.0
+    assert closed(node.up(3, "r")) == [3], "a node keeps its neighbours"
+
+
+def test_a_content_node_visits_its_bootstrap_peer_less_and_less() -> None:
+    node = Node(target=2)
+    node.handle(Started())
+    links_of(node, 3)
+    visits = []
+    node.found("boot", FoundBy.BOOTSTRAP)
+    for _ in range(8640):
+        for entry in node.state.membership.view.entries():
+            if entry.dialling:
+                visits.append(node.now)
+                node.handle(DialFailed(entry.peer, "nobody answers"))
+        for link in (1, 2, 3):
+            node.says(link, Pong(0))
+        node.wait(10.0)
+    assert 4 <= len(visits) <= 12, "of a day"
+    gaps = [later - earlier for earlier, later in pairwise(visits)]
+    assert gaps[0] >= 300.0 and max(gaps) <= 22_000.0
+    for link in (1, 2, 3):
+        node.handle(LinkDown(link, "gone"))
+    assert "boot" in dialled(node.wait(70.0)), "without neighbours it is sought at once"
+
+
+def test_a_view_full_of_peers_once_met_still_takes_newcomers() -> None:
+    node = Node("boot", target=0, links_max=64, role=Role.BOOTSTRAP)
+    for number in range(400):
+        node.now = float(number)
+        node.up(number, f"p{number}")
+        node.says(number, Goodbye("stopping"))
+        assert node.state.membership.view.get(PeerId(f"p{number}")) is not None
+    assert len(node.state.membership.view) <= 128

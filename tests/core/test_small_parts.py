@@ -17,7 +17,7 @@ from p2pfed.core.sampling import LAST_PATIENCE, REST_MAX_S, SCHEDULE_PATIENCE, S
 from p2pfed.core.statistics import DISTANCES_KEPT, SwapStatistics
 from p2pfed.core.transfer import WINDOW, Fetch
 from p2pfed.core.version import part_of, version_of
-from p2pfed.core.view import FAILURES_MAX, VIEW_MAX, View
+from p2pfed.core.view import VIEW_MAX, View
 from p2pfed.errors import RemoteError
 from p2pfed.ports import Encoding, PeerId
 from tests.core.pair import TERMS, hello
@@ -222,18 +222,33 @@ def test_a_flood_of_hearsay_evicts_hearsay_only() -> None:
     assert view.found(PeerId("m"), (), FoundBy.MDNS) is None, "oneself is no entry"
 
 
-def test_a_full_view_of_known_peers_takes_in_nobody_until_some_are_dead() -> None:
-    view = View(PeerId("m"), random.Random(1), size_max=2)
-    for name in "ab":
-        entry = view.found(PeerId(name), ("/dns4/x/tcp/1",), FoundBy.PEERS)
+def met(view: View, names: str) -> None:
+    """Linked once, the first longest ago."""
+    for number, name in enumerate(names):
+        entry = view.found(PeerId(name), ("/dns4/x/tcp/1",), FoundBy.INBOUND)
         assert entry is not None
-        entry.linked_at = 1.0
-    assert view.found(PeerId("c"), (), FoundBy.PEERS) is None
-    dead = view.get(PeerId("a"))
-    assert dead is not None
-    for _ in range(FAILURES_MAX):
-        view.failed(dead, "nobody answers", 10.0)
-    assert view.found(PeerId("c"), (), FoundBy.PEERS) is not None and view.get(PeerId("a")) is None
+        entry.linked_at, entry.heard_at = 1.0, float(number)
+
+
+def known(view: View) -> str:
+    return "".join(entry.peer for entry in view.entries())
+
+
+def test_hearsay_pushes_out_a_peer_once_met_only_where_those_take_more_than_half() -> None:
+    view = View(PeerId("m"), random.Random(1), size_max=4)
+    met(view, "abcd")
+    for name in "xyz":
+        assert view.found(PeerId(name), (), FoundBy.PEERS) is not None
+    assert known(view).startswith("cd") and len(view) == 4, "the longest unheard went, then hearsay for hearsay"
+
+
+def test_who_shook_hands_finds_a_place_and_linked_peers_keep_theirs() -> None:
+    view = View(PeerId("m"), random.Random(1), size_max=2)
+    met(view, "ab")
+    assert view.found(PeerId("c"), (), FoundBy.INBOUND) is not None and known(view) == "bc"
+    for entry in view.entries():
+        view.link(entry, 1, Role.NODE)
+    assert view.found(PeerId("d"), (), FoundBy.INBOUND) is None
 
 
 def test_addresses_are_few_and_the_newest_come_first() -> None:

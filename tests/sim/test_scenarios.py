@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 
 import pytest
 
@@ -113,3 +114,30 @@ def test_what_a_scenario_file_gets_wrong_is_named(change: dict[str, object], wor
     assert len(parse(plain, "plain").nodes) == 2
     with pytest.raises(ConfigError, match=word):
         parse({**plain, **change}, "changed")
+
+
+def test_halves_meet_within_30_s_of_the_end_of_a_cut_and_agree_as_before() -> None:
+    minute = scenario("partition-minute")
+    cut_at_s, healed_at_s = (fault.at_s for fault in minute.faults)
+    simulation = Simulation(minute)
+    meeting: list[float] = []
+
+    def look() -> None:
+        sides = [{run.peer for name, run in simulation.network.runs.items() if side(name) == each} for each in (1, 2)]
+        here = [run for name, run in simulation.network.runs.items() if side(name) == 1]
+        if all(any(entry.peer in sides[1] for entry in run.state.membership.neighbours()) for run in here):
+            meeting.append(simulation.network.now)
+
+    for second in range(int(healed_at_s), int(healed_at_s) + 60):
+        simulation.network.at(float(second), look)
+    report = simulation.run()
+    assert report.problems == ()
+    assert meeting and meeting[0] <= healed_at_s + 30.0, "each node of one side has a neighbour of the other"
+    before = mean(sample.spread for sample in report.spread if cut_at_s - 60.0 <= sample.at_s < cut_at_s)
+    after = mean(sample.spread for sample in report.spread if sample.at_s >= healed_at_s + 60.0)
+    assert max(sample.spread for sample in report.spread) > 2.0 * before, "the cut was felt"
+    assert after < 1.1 * before
+
+
+def side(name: str) -> int:
+    return 1 if name in {f"n{number}" for number in range(1, 7)} else 2
