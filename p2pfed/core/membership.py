@@ -183,7 +183,8 @@ class Membership:
         if entry is None or entry.link != link:
             return []
         self.view.unlink(entry)
-        if now - (entry.linked_at or 0.0) < CROSSING_S:
+        linked_at = entry.linked_at or 0.0
+        if now - linked_at < CROSSING_S and entry.bulk_at < linked_at:
             self._dialling.failed(entry, reason, now)  # a link that dies at once is no better than a failed dial
         else:
             entry.failures, entry.last_failure = 0, reason

@@ -27,7 +27,7 @@ loses two packets takes 4 s."""
 PATIENCE = 3.0
 """Times of what is usual, deviation included: the last two parts come without a word between them."""
 FLAPS_MAX = 3
-"""Links lost in a row without any progress that each begin the wait anew: else one that breaks again and again would
+"""Links lost or replaced in a row, without any progress, that begin the wait anew: else links that come and go would
 hold a swap for ever."""
 SERVE_RATE_MIN = 4000.0
 """Bytes a second: with all held here, a partner that takes its parts more slowly than that is given up even if it
@@ -124,13 +124,16 @@ class Patience:
         """The link is gone."""
         if self._linked:
             self._linked = False
-            self._anew(now)
+            self._flap(now)
 
     def back(self, now: float) -> None:
         """A link stands again: what passed between says nothing of the partner's pace."""
-        self._linked = True
         self._taken_at = self._given_at = None
-        self._anew(now)
+        if self._linked:  # in place of one whose end was not told
+            self._flap(now)
+        elif self._flaps <= FLAPS_MAX:
+            self.since = now
+        self._linked = True
 
     def until(self, serving: bool) -> float:
         """When to give up. `serving`: this side holds all and its partner does not say so yet."""
@@ -159,7 +162,7 @@ class Patience:
         """The swap came to its end."""
         self._partner.stalls = 0
 
-    def _anew(self, now: float) -> None:
-        if self._flaps < FLAPS_MAX:
-            self._flaps += 1
+    def _flap(self, now: float) -> None:
+        self._flaps += 1
+        if self._flaps <= FLAPS_MAX:
             self.since = now

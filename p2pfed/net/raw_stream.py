@@ -23,7 +23,10 @@ VARINT_BYTES_MAX = 5
 
 
 class RawStream:
-    """Bytes both ways, with what was read too far kept for the next read. Cancelling a write ends it."""
+    """Bytes both ways, with what was read too far kept for the next read. Cancelling a write ends it.
+
+    A read waits as long as its caller lets it: no pings are sent over it. A write ends within a minute or two.
+    """
 
     def __init__(self, stream: NetStream, address: str, outbound: bool, dialled_from: int = 0) -> None:
         self._stream = stream

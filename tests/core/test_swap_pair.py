@@ -347,3 +347,19 @@ def test_stall_timers_do_not_pile_up() -> None:
     assert kinds.count(TimerKind.SWAP_STALL) == 1
     kinds = [timer.timer.kind for timer in pair.b.timers]
     assert kinds.count(TimerKind.SWAP_STALL) == 1
+
+
+def test_a_link_that_carried_a_swap_is_dialled_again_soon_however_short_it_lived() -> None:
+    """Else one that dies every second is dialled ever more rarely, and no swap comes to its end over it."""
+    pair = Pair(Side("a", [1.0] * 40), Side("b", [2.0] * 40)).start()
+    pair.a.trained(pair.now)
+    for _ in range(6):
+        pair.deliver(6)
+        pair.now += 0.5
+        pair.break_link()
+        entry = pair.a.state.membership.view.get(pair.b.peer)
+        assert entry is not None and entry.failures == 0 and entry.dial_at <= pair.now + 1.0
+        pair.now += 1.0
+        pair.relink()
+    pair.deliver()
+    assert pair.a.counts["finished"] == pair.b.counts["finished"] == 1

@@ -54,12 +54,12 @@ def play(story: Callable[[trio.Nursery], Awaitable[None]]) -> None:
     trio.run(main)
 
 
-def assert_one_swap(*peers: Watched) -> None:
+def assert_one_swap(*peers: Watched, parts: int = PARTS) -> None:
     """It was not begun anew, and no part came twice."""
     for peer in peers:
         assert peer.counts["aborted"] == peer.counts["half_done"] == peer.counts["faults"] == 0
-        assert len(peer.came) == PARTS and set(peer.came.values()) == {1}, peer.came
-        assert peer.driver.bytes_received <= SIZE + WINDOW * PART_BYTES + MESSAGES_BYTES
+        assert len(peer.came) == parts and set(peer.came.values()) == {1}, peer.came
+        assert peer.driver.bytes_received <= parts * PART_BYTES + WINDOW * PART_BYTES + MESSAGES_BYTES
 
 
 def swapped(*peers: Watched) -> Callable[[], bool]:
@@ -79,6 +79,28 @@ def test_a_link_that_dies_at_any_tenth_of_a_swap_costs_what_was_under_way(tenth:
         assert_one_swap(one, two)
         assert one.learner is not None and two.learner is not None
         assert one.learner.vector[0] == two.learner.vector[0] == 1.5
+
+    play(story)
+
+
+@pytest.mark.slow
+def test_a_link_that_dies_at_every_tenth_of_one_swap_carries_it_to_its_end() -> None:
+    """Each of eleven links lives for less than a second; a tenth of the adapter is a whole part and some."""
+    values, parts = 900_000, 14
+    one, two, line = watched(1.0, values), watched(2.0, values), BadLine()
+    tenth = 2 * 4 * values // 10
+
+    async def cut() -> None:
+        for _ in range(10):
+            line.cut_at = line.forwarded + tenth
+            await until(lambda: line.cut_at is None)
+
+    async def story(nursery: trio.Nursery) -> None:
+        nursery.start_soon(cut)
+        await met(nursery, line, one, two)
+        await until(swapped(one, two))
+        assert line.connections >= 10
+        assert_one_swap(one, two, parts=parts)
 
     play(story)
 
