@@ -182,3 +182,22 @@ def test_allowances() -> None:
     for number in range(2 * PEERS_KEPT_MAX):
         slow.allows(PeerId(str(number)), 0.0)
     assert len(slow._peers) == PEERS_KEPT_MAX
+
+
+def test_a_port_that_was_dialled_from_is_free_again_at_once() -> None:
+    """A node that restarts listens where it did, though connections of its last run still linger in the kernel."""
+
+    async def main() -> None:
+        server = Libp2pTransport(new_identity(), LOOPBACK)
+        serve(server)
+        async with server.running():
+            listen = LOOPBACK
+            for _ in range(3):
+                client = Libp2pTransport(new_identity(), listen)
+                async with client.running():
+                    link = await client.open(server.peer, server.addresses()[0], ECHO)
+                    await link.send(b"x")
+                    assert await link.receive() == b"x"
+                    listen = (client.addresses()[0],)
+
+    trio.run(main)
