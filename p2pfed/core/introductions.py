@@ -15,6 +15,8 @@ SHUFFLE_PEERS = 4
 """Told and asked with every swap: a thousandth of the bytes of the smallest adapter worth training."""
 REMEMBER_INTERVAL_S = 60.0
 """Between two writes of known peers: flash wears."""
+REMEMBERED_AT_ONCE_MAX = 4
+"""Writes that a start may cost besides: a bootstrap peer and three nodes are a way back."""
 
 
 class Introductions:
@@ -54,8 +56,8 @@ class Introductions:
         return [*telling, Send(link, PeersAsk(SHUFFLE_PEERS))]
 
     def first_remembered(self, now: float) -> list[Effect]:
-        """The first neighbour at once: a kill in the first minute must not cost a node its neighbours."""
-        return self.remember(now) if not self._remembered else []
+        """The first few at once: a kill in the first minute must not cost a node its neighbours."""
+        return self.remember(now) if len(self._remembered) < REMEMBERED_AT_ONCE_MAX else []
 
     def remember_in_time(self, now: float) -> list[Effect]:
         return self.remember(now) if now - self._remembered_at >= REMEMBER_INTERVAL_S else []

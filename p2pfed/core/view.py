@@ -25,6 +25,10 @@ TOLD_AGE_MAX_S = 600.0
 """A peer not linked for ten minutes is not told to others: most homes re-address within hours, not minutes."""
 
 
+HEARSAY = (FoundBy.PEERS, FoundBy.DHT)
+"""Others said so, and may have made it up."""
+
+
 @dataclass(slots=True)
 class PeerEntry:
     """What is known of one peer. Owned and changed by `Membership` alone."""
@@ -61,6 +65,11 @@ class PeerEntry:
     """Its last link ended in good faith, by either side's goodbye."""
     refusal: str | None = None
     last_failure: str | None = None
+
+    @property
+    def addresses_afar(self) -> tuple[str, ...]:
+        """Without those that are good on one of this device's links only: IPv6 link-local ones have a zone."""
+        return tuple(address for address in self.addresses if "%" not in address)
 
     def can_dial(self, now: float) -> bool:
         """There is a use in dialling it, and enough time since the last dial."""
@@ -125,10 +134,10 @@ class View:
             if found_by is FoundBy.REMEMBERED:
                 self._met[peer] = entry
             self.knows_bootstrap |= found_by is FoundBy.BOOTSTRAP
-        elif found_by in (FoundBy.MDNS, FoundBy.BOOTSTRAP) and entry.found_by is FoundBy.PEERS:
+        elif found_by in (FoundBy.MDNS, FoundBy.BOOTSTRAP) and entry.found_by in HEARSAY:
             entry.found_by = found_by
             self.knows_bootstrap |= found_by is FoundBy.BOOTSTRAP
-        proven = entry.linked_at is not None and found_by is FoundBy.PEERS
+        proven = entry.linked_at is not None and found_by in HEARSAY
         both = entry.addresses + addresses if proven else addresses + entry.addresses
         fresh = tuple(dict.fromkeys(both))[:ADDRESSES_MAX]  # hearsay pushes out nothing that once worked
         if fresh != entry.addresses:
@@ -158,13 +167,13 @@ class View:
             entry
             for entry in self._entries.values()
             if entry.peer != asker
-            and entry.addresses
+            and entry.addresses_afar
             and entry.role is Role.NODE
             and entry.refusal is None
             and (entry.link is not None or now - entry.heard_at <= TOLD_AGE_MAX_S)
         ]
         chosen = self._rng.sample(known, min(count, len(known)))
-        return tuple(PeerRecord(entry.peer, entry.addresses) for entry in chosen)
+        return tuple(PeerRecord(entry.peer, entry.addresses_afar) for entry in chosen)
 
     def worth_remembering(self) -> tuple[PeerRecord, ...]:
         """Peers once linked, in this run or in one before, last heard first: what a restart dials."""

@@ -353,7 +353,9 @@ def test_hearsay_does_not_push_out_addresses_that_were_proven() -> None:
     node.up(1, "liar")
     node.up(2, "p")
     node.handle(LinkDown(2, "gone"))
-    node.says(1, PeersTold((PeerRecord(PeerId("p"), tuple(f"/dns4/x{number}/tcp/1" for number in range(16))),)))
+    flood = tuple(f"/dns4/x{number}/tcp/1" for number in range(16))
+    node.says(1, PeersTold((PeerRecord(PeerId("p"), flood),)))
+    node.handle(PeerFound(PeerId("p"), flood, FoundBy.DHT))
     entry = node.state.membership.view.get(PeerId("p"))
     assert entry is not None and entry.addresses[0] == "/dns4/p/tcp/1"
 
@@ -371,12 +373,13 @@ def test_a_goodbye_is_no_hurry_and_no_suspicion() -> None:
 
 def test_a_stop_says_goodbye_to_all_and_remembers() -> None:
     node = Node()
-    node.up(1, "p")
-    node.up(2, "q")
+    links_of(node, 4)
+    node.up(5, "p")
+    node.up(6, "q")
     effects = node.handle(StopAsked("test"))
-    assert told(effects, Goodbye) == [1, 2]
+    assert told(effects, Goodbye) == [1, 2, 3, 4, 5, 6]
     remembered = [effect.peers for effect in effects if isinstance(effect, Remember)]
-    assert [record.peer for record in remembered[0]] == ["p", "q"]
+    assert [record.peer for record in remembered[0]] == ["p1", "p2", "p3", "p4", "p", "q"]
     assert node.handle(StopAsked("again")) == []
 
 
@@ -424,6 +427,18 @@ def test_the_first_neighbour_is_remembered_at_once() -> None:
     node = Node()
     node.handle(Started())
     assert Remember((PeerRecord(PeerId("a"), ("/dns4/a/tcp/1",)),)) in node.up(1, "a", addresses=("/dns4/a/tcp/1",))
+    links_of(node, 8)
+    remembered = [effect.peers for effect in node.effects if isinstance(effect, Remember)]
+    assert [len(peers) for peers in remembered] == [1, 2, 3, 4], "and the next few; then once a minute"
+
+
+def test_what_is_good_on_one_link_only_is_told_to_nobody() -> None:
+    node = Node()
+    node.up(1, "asker")
+    node.up(2, "near", addresses=("/ip6/fe80::2%eth0/tcp/1", "/dns4/near/tcp/1"))
+    node.up(3, "nearer", addresses=("/ip6/fe80::3%eth0/tcp/1",))
+    answers = [effect.message for effect in node.says(1, PeersAsk(32)) if isinstance(effect, Send)]
+    assert answers == [PeersTold((PeerRecord(PeerId("near"), ("/dns4/near/tcp/1",)),))]
 
 
 def test_what_is_remembered_is_not_replaced_by_nobody_while_all_are_away() -> None:
