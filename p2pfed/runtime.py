@@ -5,6 +5,7 @@ enter the program here and there, and nowhere below.
 """
 
 import dataclasses
+import ipaddress
 import os
 import random
 import secrets
@@ -29,6 +30,7 @@ from p2pfed.net.driver import Driver
 from p2pfed.net.interfaces import interface_changes, missing_interfaces
 from p2pfed.net.libp2p import Libp2pTransport
 from p2pfed.net.seeds import Seeds
+from p2pfed.net.verdict import Verdict
 from p2pfed.notices import Notices
 from p2pfed.outside import Outside
 from p2pfed.peer_rows import peer_rows
@@ -341,6 +343,8 @@ class Runtime:
         if report.kind == "neighbour-linked" and self.outside is not None:
             self.outside.reach.look()
         match report.kind:
+            case "reachability" if _is_reached(fields["verdict"], fields["external"]):
+                self.dht.serve()  # a server that everybody can dial makes the DHT better
             case "identity-in-use":
                 self.notices.add(
                     f"Another device runs with this node's identity ({fields['where']}): stop one of the two and "
@@ -357,6 +361,13 @@ class Runtime:
     def _note_clock(self, fields: Mapping[str, str | int | float | bool | None]) -> None:
         if abs(float(fields["clock_skew_s"] or 0.0)) > CLOCK_SKEW_MAX_S:
             self.notices.add(f"The clock of {fields['name']} differs from ours by {fields['clock_skew_s']} s.")
+
+
+def _is_reached(verdict: object, external: object) -> bool:
+    """From the internet, not just from the LAN."""
+    if verdict not in (Verdict.DIRECT, Verdict.MAPPED) or not isinstance(external, str):
+        return False
+    return ipaddress.ip_address(parse_address(external).host).is_global
 
 
 def encoding_of(network: NetworkConfig, config: NodeConfig) -> Encoding:
