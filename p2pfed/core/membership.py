@@ -352,6 +352,7 @@ class Membership:
             Report("neighbour-linked", fields),
             *over,
             Send(event.link, PeersAsk(PEERS_TOLD_MAX)),
+            *ping(entry, self._rng.getrandbits(32), now),  # how long its answers take is known from the start
             *self._introductions.first_remembered(now),
         ]
         return asked + self._soon(now) if self._dialling.wanted(now) else asked

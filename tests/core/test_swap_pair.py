@@ -354,7 +354,7 @@ def test_a_link_that_carried_a_swap_is_dialled_again_soon_however_short_it_lived
     pair = Pair(Side("a", [1.0] * 40), Side("b", [2.0] * 40)).start()
     pair.a.trained(pair.now)
     for _ in range(6):
-        pair.deliver(6)
+        pair.deliver(10)
         pair.now += 0.5
         pair.break_link()
         entry = pair.a.state.membership.view.get(pair.b.peer)
