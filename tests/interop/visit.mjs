@@ -29,16 +29,19 @@ const node = await createLibp2p({
   }
 })
 const connection = await node.dial(multiaddr(address))
-const told = await node.services.identify.identify(connection)
-let rtt
-for (let tries = 0; rtt === undefined; tries++) { // js-libp2p pings by itself too, and one at a time
-  try {
-    rtt = await node.services.ping.ping(multiaddr(address))
-  } catch (error) {
-    if (error.name !== 'TooManyOutboundProtocolStreamsError' || tries > 50) throw error
-    await new Promise(resolve => setTimeout(resolve, 100))
+// js-libp2p identifies and pings by itself too, and allows one stream of each at a time.
+async function inTurn (ask) {
+  for (let tries = 0; ; tries++) {
+    try {
+      return await ask()
+    } catch (error) {
+      if (error.name !== 'TooManyOutboundProtocolStreamsError' || tries > 50) throw error
+      await new Promise(resolve => setTimeout(resolve, 100))
+    }
   }
 }
+const told = await inTurn(() => node.services.identify.identify(connection))
+const rtt = await inTurn(() => node.services.ping.ping(multiaddr(address)))
 
 const providers = {}
 for await (const found of node.contentRouting.findProviders(CID.parse(cid), { signal: AbortSignal.timeout(15000) })) {
