@@ -71,6 +71,8 @@ class Puncher:
         self._may_punch = may_punch
         self._nursery: trio.Nursery | None = None
         self._trying: set[PeerId] = set()
+        self._asking: set[PeerId] = set()
+        self._answering: set[PeerId] = set()
         self._news = trio.Event()
         transport.serve_raw(PROTOCOL, self._on_ask)
 
@@ -130,29 +132,44 @@ class Puncher:
 
     async def _round(self, peer: PeerId) -> None:
         """The asking side, B of the specification."""
-        raw = await self._transport.open_raw_standing(peer, PROTOCOL, relayed=True)
+        if peer in self._answering:
+            with trio.move_on_after(ROUND_S):
+                await self._paths.until_direct(peer)
+            return
+        self._asking.add(peer)
         try:
-            with limit(MESSAGE_S, f"no answer within {MESSAGE_S:.0f} s"):
-                asked_at = trio.current_time()
-                await _send(raw, HolePunch.CONNECT, self._seen())
-                endpoints = await _read(raw, HolePunch.CONNECT)
-                round_trip_s = trio.current_time() - asked_at
-                await _send(raw, HolePunch.SYNC)
-            await trio.sleep(round_trip_s / 2)
-            await self._punch(peer, endpoints, speaks_first=False)
+            raw = await self._transport.open_raw_standing(peer, PROTOCOL, relayed=True)
+            try:
+                with limit(MESSAGE_S, f"no answer within {MESSAGE_S:.0f} s"):
+                    asked_at = trio.current_time()
+                    await _send(raw, HolePunch.CONNECT, self._seen())
+                    endpoints = await _read(raw, HolePunch.CONNECT)
+                    round_trip_s = trio.current_time() - asked_at
+                    await _send(raw, HolePunch.SYNC)
+                with self._paths.punching(peer, endpoints, speaks_first=False):
+                    await trio.sleep(round_trip_s / 2)
+                    await self._punch(peer, endpoints, speaks_first=False)
+            finally:
+                await raw.aclose()
         finally:
-            await raw.aclose()
+            self._asking.discard(peer)
 
     async def _on_ask(self, raw: RawStream) -> None:
         """The asked side, A of the specification."""
         if not is_circuit(raw.address):
             raise RemoteError("asks to leave a relay over a direct connection")
-        with limit(MESSAGE_S, f"no question within {MESSAGE_S:.0f} s"):
-            endpoints = await _read(raw, HolePunch.CONNECT)
-            await _send(raw, HolePunch.CONNECT, self._seen())
-            await _read(raw, HolePunch.SYNC)
-        with self._paths.punching(raw.peer, endpoints):
-            await self._punch(raw.peer, endpoints, speaks_first=True)
+        if raw.peer in self._answering or (raw.peer in self._asking and self._transport.peer < raw.peer):
+            raise RemoteError("one round at a time; where each asks the other, the smaller peer id's question stands")
+        self._answering.add(raw.peer)
+        try:
+            with limit(MESSAGE_S, f"no question within {MESSAGE_S:.0f} s"):
+                endpoints = await _read(raw, HolePunch.CONNECT)
+                await _send(raw, HolePunch.CONNECT, self._seen())
+                await _read(raw, HolePunch.SYNC)
+            with self._paths.punching(raw.peer, endpoints, speaks_first=True):
+                await self._punch(raw.peer, endpoints, speaks_first=True)
+        finally:
+            self._answering.discard(raw.peer)
         if (address := self._paths.direct_address(raw.peer)) is not None:
             self._on_direct(raw.peer, address)
 
