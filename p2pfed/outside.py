@@ -90,6 +90,7 @@ class Outside:
     def _on_told(self, peer: PeerId, addresses: tuple[str, ...]) -> None:
         if self._membership.link_of(peer) is not None:
             self._driver.tell_nowait(PeerFound(peer, addresses, FoundBy.INBOUND))
+            self.reach.told_anew(peer)
 
     def _on_change(self, reach: Reach) -> None:
         if reach.verdict is not Verdict.UNKNOWN:

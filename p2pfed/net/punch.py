@@ -41,6 +41,8 @@ DIRECT_S = 5.0
 """For what the other side says of itself."""
 TRY_PAUSES_S = (0.0, 5.0, 20.0, 60.0, 600.0)
 """Before each try: soon again, for the other side may not know yet where it is seen; then hardly ever."""
+SETTLE_S = 0.5
+"""After news, until it is used: what a peer said has to get to those who keep it."""
 REDIAL_S = 0.1
 """After a refusal, until the round ends: the other side's SYN may not have opened its NAT yet."""
 GRACE_S = 10.0
@@ -70,10 +72,9 @@ class Puncher:
         self._on_direct = on_direct
         self._may_punch = may_punch
         self._nursery: trio.Nursery | None = None
-        self._trying: set[PeerId] = set()
+        self._trying: dict[PeerId, trio.Event] = {}
         self._asking: set[PeerId] = set()
         self._answering: set[PeerId] = set()
-        self._news = trio.Event()
         transport.serve_raw(PROTOCOL, self._on_ask)
 
     async def run(self) -> None:
@@ -84,19 +85,22 @@ class Puncher:
     def start(self, peer: PeerId) -> None:
         """A circuit from `peer` stands, and it was the one who dialled."""
         if self._nursery is not None and peer not in self._trying:
-            self._trying.add(peer)
+            self._trying[peer] = trio.Event()
             self._nursery.start_soon(self._leave_relay, peer)
 
-    def look(self) -> None:
-        """What is `seen` has changed: those that still go through a relay are worth a try."""
-        self._news.set()
-        self._news = trio.Event()
+    def look(self, peer: PeerId | None = None) -> None:
+        """`peer` said something new of itself, or what is `seen` changed: those behind a relay are worth a try."""
+        for each, news in self._trying.items():
+            if peer in (None, each):
+                news.set()
 
     async def _leave_relay(self, peer: PeerId) -> None:
         try:
             for pause_s in TRY_PAUSES_S:
                 with trio.move_on_after(pause_s):
-                    await self._news.wait()
+                    await self._trying[peer].wait()
+                    await trio.sleep(SETTLE_S)
+                self._trying[peer] = trio.Event()
                 if self._paths.standing(peer, relayed=True) is None:
                     return
                 if (address := await self._try(peer)) is not None:
@@ -106,7 +110,7 @@ class Puncher:
                         await self._paths.close_relayed(peer)
                     return
         finally:
-            self._trying.discard(peer)
+            del self._trying[peer]
 
     async def _try(self, peer: PeerId) -> str | None:
         """Where the other end of the direct connection is; None where there is none."""

@@ -132,6 +132,10 @@ class Reachability:
         """Somebody new may be asked, or an address changed: look again soon."""
         self._wake.set()
 
+    def told_anew(self, peer: PeerId) -> None:
+        """`peer` said where it can be dialled: a connection to it that is relayed may not have to be."""
+        self._puncher.look(peer)
+
     async def run(self) -> None:
         """Until cancelled; gives a mapped port back then."""
         try:

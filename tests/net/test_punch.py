@@ -190,6 +190,23 @@ def test_news_of_where_this_side_is_seen_is_worth_a_try(monkeypatch: pytest.Monk
     trio.run(main)
 
 
+def test_news_of_the_other_side_is_worth_a_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(punch, "TRY_PAUSES_S", (0.0, 600.0))
+
+    async def main() -> None:
+        async with relayed() as (a, b):
+            b.puncher.start(a.transport.peer)
+            await trio.sleep(0.3)
+            b.told = list(a.transport.addresses())
+            b.puncher.look(b.transport.peer)  # of somebody else
+            await trio.sleep(1.0)
+            assert not b.direct
+            b.puncher.look(a.transport.peer)
+            await until(lambda: bool(b.direct))
+
+    trio.run(main)
+
+
 def test_behind_a_nat_that_gives_each_peer_another_port_no_hole_is_punched() -> None:
     async def main() -> None:
         async with relayed() as (a, b):
