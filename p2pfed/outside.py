@@ -38,6 +38,7 @@ class Outside:
         self._bootstrap = bootstrap
         self._on_report = on_report
         self._nursery: trio.Nursery | None = None
+        self._said: tuple[str, ...] = ()
         self.reach = Reachability(
             transport,
             observers=self._observers,
@@ -95,5 +96,6 @@ class Outside:
     def _on_change(self, reach: Reach) -> None:
         if reach.verdict is not Verdict.UNKNOWN:
             self._on_report(Report("reachability", {**self.status()}))
-        if self._nursery is not None:
+        if self._nursery is not None and self.addresses() != self._said:
+            self._said = self.addresses()
             self._nursery.start_soon(self._announcer.tell, self._linked(), self.addresses())

@@ -41,6 +41,8 @@ DIRECT_S = 5.0
 """For what the other side says of itself."""
 TRY_PAUSES_S = (0.0, 5.0, 20.0, 60.0, 600.0)
 """Before each try: soon again, for the other side may not know yet where it is seen; then hardly ever."""
+NEWS_MAX = 8
+"""Tries besides, each for something new that either side learnt."""
 SETTLE_S = 0.5
 """After news, until it is used: what a peer said has to get to those who keep it."""
 REDIAL_S = 0.1
@@ -96,11 +98,16 @@ class Puncher:
 
     async def _leave_relay(self, peer: PeerId) -> None:
         try:
-            for pause_s in TRY_PAUSES_S:
-                with trio.move_on_after(pause_s):
-                    await self._trying[peer].wait()
+            pauses_s, news_left = list(TRY_PAUSES_S), NEWS_MAX
+            while pauses_s:
+                with trio.move_on_after(pauses_s[0]) as pause:
+                    await (self._trying[peer].wait() if news_left else trio.sleep_forever())
                     await trio.sleep(SETTLE_S)
                 self._trying[peer] = trio.Event()
+                if pause.cancelled_caught:
+                    pauses_s.pop(0)
+                else:  # a try more, that takes none of the others away
+                    news_left -= 1
                 if self._paths.standing(peer, relayed=True) is None:
                     return
                 if (address := await self._try(peer)) is not None:

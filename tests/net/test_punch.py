@@ -347,3 +347,20 @@ class _At:
 
     def addresses(self) -> list[str]:
         return [self._address]
+
+
+def test_news_take_no_try_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both sides learn much in the first seconds, all of it too early; the tries that were meant for later remain."""
+    monkeypatch.setattr(punch, "TRY_PAUSES_S", (0.0, 2.0))
+    monkeypatch.setattr(punch, "SETTLE_S", 0.01)
+
+    async def main() -> None:
+        async with relayed() as (a, b):
+            b.puncher.start(a.transport.peer)
+            for _ in range(2 * punch.NEWS_MAX):
+                await trio.sleep(0.05)
+                b.puncher.look()
+            b.told = list(a.transport.addresses())
+            await until(lambda: bool(b.direct))
+
+    trio.run(main)
