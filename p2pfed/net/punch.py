@@ -101,7 +101,9 @@ class Puncher:
             pauses_s, news_left = list(TRY_PAUSES_S), NEWS_MAX
             while pauses_s:
                 with trio.move_on_after(pauses_s[0]) as pause:
-                    await (self._trying[peer].wait() if news_left else trio.sleep_forever())
+                    if not news_left:
+                        await trio.sleep_forever()
+                    await self._trying[peer].wait()
                     await trio.sleep(SETTLE_S)
                 self._trying[peer] = trio.Event()
                 if pause.cancelled_caught:
