@@ -38,6 +38,7 @@ class Outside:
         self._bootstrap = bootstrap
         self._on_report = on_report
         self._nursery: trio.Nursery | None = None
+        self._said: tuple[str, ...] = ()
         self.reach = Reachability(
             transport,
             observers=self._observers,
@@ -90,9 +91,11 @@ class Outside:
     def _on_told(self, peer: PeerId, addresses: tuple[str, ...]) -> None:
         if self._membership.link_of(peer) is not None:
             self._driver.tell_nowait(PeerFound(peer, addresses, FoundBy.INBOUND))
+            self.reach.told_anew(peer)
 
     def _on_change(self, reach: Reach) -> None:
         if reach.verdict is not Verdict.UNKNOWN:
             self._on_report(Report("reachability", {**self.status()}))
-        if self._nursery is not None:
+        if self._nursery is not None and self.addresses() != self._said:
+            self._said = self.addresses()
             self._nursery.start_soon(self._announcer.tell, self._linked(), self.addresses())

@@ -57,7 +57,7 @@ class Paths:
         self._is_open = False
         self._dialling: dict[tuple[PeerId, str], trio.Event] = {}
         self._held: Counter[PeerId] = Counter()
-        self._punching: dict[Source, PeerId] = {}
+        self._punching: dict[Source, tuple[PeerId, bool]] = {}
         self._changed = trio.Event()
         """Set, and replaced, at each connection that was made."""
         self.sources: Sequence[Source] = ()
@@ -188,9 +188,12 @@ class Paths:
         return await self._upgrade(TrioTCPStream(tcp), peer, dialler, what)
 
     @contextmanager
-    def punching(self, peer: PeerId, endpoints: Sequence[Source]) -> Iterator[None]:
-        """What comes in from there meanwhile was agreed on with `peer`: this side speaks first, though it accepts."""
-        self._punching |= dict.fromkeys(endpoints, peer)
+    def punching(self, peer: PeerId, endpoints: Sequence[Source], *, speaks_first: bool) -> Iterator[None]:
+        """What connects with one of these meanwhile was agreed on with `peer`, who speaks first too.
+
+        Whichever socket gets it: a listener, or an ordinary dial that was on its way when the other side's came in.
+        """
+        self._punching |= dict.fromkeys(endpoints, (peer, speaks_first))
         try:
             yield
         finally:
@@ -209,7 +212,9 @@ class Paths:
         with as_transport_errors(what):
             tcp = await open_tcp(target.host, target.port, self.sources)
         try:
-            return await self.upgrade(tcp, peer, dialler=True, what=what)
+            with as_transport_errors(what):
+                _, speaks_first = self._punching.get(tcp.socket.getpeername()[:2], (peer, True))
+            return await self.upgrade(tcp, peer, dialler=speaks_first, what=what)
         except RemoteError as error:
             if not isinstance(error.__cause__, InvalidTag):
                 raise
@@ -258,8 +263,8 @@ class Paths:
         accept, add = self._swarm.upgrade_inbound_raw_conn, self._swarm.add_conn
 
         async def upgrade_inbound_raw_conn(raw_conn: IRawConnection, maddr: Multiaddr) -> IMuxedConn:
-            peer = self._punching.get(raw_conn.get_remote_address() or ("", 0))
-            if peer is None:
+            peer, speaks_first = self._punching.get(raw_conn.get_remote_address() or ("", 0), (None, False))
+            if not speaks_first:
                 return await accept(raw_conn, maddr)
             with trio.fail_after(UPGRADE_S):
                 connection = await self._upgrade(cast(RawConnection, raw_conn).stream, peer, True, "no punched hole")

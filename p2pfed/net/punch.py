@@ -41,6 +41,10 @@ DIRECT_S = 5.0
 """For what the other side says of itself."""
 TRY_PAUSES_S = (0.0, 5.0, 20.0, 60.0, 600.0)
 """Before each try: soon again, for the other side may not know yet where it is seen; then hardly ever."""
+NEWS_MAX = 8
+"""Tries besides, each for something new that either side learnt."""
+SETTLE_S = 0.5
+"""After news, until it is used: what a peer said has to get to those who keep it."""
 REDIAL_S = 0.1
 """After a refusal, until the round ends: the other side's SYN may not have opened its NAT yet."""
 GRACE_S = 10.0
@@ -70,8 +74,9 @@ class Puncher:
         self._on_direct = on_direct
         self._may_punch = may_punch
         self._nursery: trio.Nursery | None = None
-        self._trying: set[PeerId] = set()
-        self._news = trio.Event()
+        self._trying: dict[PeerId, trio.Event] = {}
+        self._asking: set[PeerId] = set()
+        self._answering: set[PeerId] = set()
         transport.serve_raw(PROTOCOL, self._on_ask)
 
     async def run(self) -> None:
@@ -82,19 +87,29 @@ class Puncher:
     def start(self, peer: PeerId) -> None:
         """A circuit from `peer` stands, and it was the one who dialled."""
         if self._nursery is not None and peer not in self._trying:
-            self._trying.add(peer)
+            self._trying[peer] = trio.Event()
             self._nursery.start_soon(self._leave_relay, peer)
 
-    def look(self) -> None:
-        """What is `seen` has changed: those that still go through a relay are worth a try."""
-        self._news.set()
-        self._news = trio.Event()
+    def look(self, peer: PeerId | None = None) -> None:
+        """`peer` said something new of itself, or what is `seen` changed: those behind a relay are worth a try."""
+        for each, news in self._trying.items():
+            if peer in (None, each):
+                news.set()
 
     async def _leave_relay(self, peer: PeerId) -> None:
         try:
-            for pause_s in TRY_PAUSES_S:
-                with trio.move_on_after(pause_s):
-                    await self._news.wait()
+            pauses_s, news_left = list(TRY_PAUSES_S), NEWS_MAX
+            while pauses_s:
+                with trio.move_on_after(pauses_s[0]) as pause:
+                    if not news_left:
+                        await trio.sleep_forever()
+                    await self._trying[peer].wait()
+                    await trio.sleep(SETTLE_S)
+                self._trying[peer] = trio.Event()
+                if pause.cancelled_caught:
+                    pauses_s.pop(0)
+                else:  # a try more, that takes none of the others away
+                    news_left -= 1
                 if self._paths.standing(peer, relayed=True) is None:
                     return
                 if (address := await self._try(peer)) is not None:
@@ -104,7 +119,7 @@ class Puncher:
                         await self._paths.close_relayed(peer)
                     return
         finally:
-            self._trying.discard(peer)
+            del self._trying[peer]
 
     async def _try(self, peer: PeerId) -> str | None:
         """Where the other end of the direct connection is; None where there is none."""
@@ -130,29 +145,44 @@ class Puncher:
 
     async def _round(self, peer: PeerId) -> None:
         """The asking side, B of the specification."""
-        raw = await self._transport.open_raw_standing(peer, PROTOCOL, relayed=True)
+        if peer in self._answering:
+            with trio.move_on_after(ROUND_S):
+                await self._paths.until_direct(peer)
+            return
+        self._asking.add(peer)
         try:
-            with limit(MESSAGE_S, f"no answer within {MESSAGE_S:.0f} s"):
-                asked_at = trio.current_time()
-                await _send(raw, HolePunch.CONNECT, self._seen())
-                endpoints = await _read(raw, HolePunch.CONNECT)
-                round_trip_s = trio.current_time() - asked_at
-                await _send(raw, HolePunch.SYNC)
-            await trio.sleep(round_trip_s / 2)
-            await self._punch(peer, endpoints, speaks_first=False)
+            raw = await self._transport.open_raw_standing(peer, PROTOCOL, relayed=True)
+            try:
+                with limit(MESSAGE_S, f"no answer within {MESSAGE_S:.0f} s"):
+                    asked_at = trio.current_time()
+                    await _send(raw, HolePunch.CONNECT, self._seen())
+                    endpoints = await _read(raw, HolePunch.CONNECT)
+                    round_trip_s = trio.current_time() - asked_at
+                    await _send(raw, HolePunch.SYNC)
+                with self._paths.punching(peer, endpoints, speaks_first=False):
+                    await trio.sleep(round_trip_s / 2)
+                    await self._punch(peer, endpoints, speaks_first=False)
+            finally:
+                await raw.aclose()
         finally:
-            await raw.aclose()
+            self._asking.discard(peer)
 
     async def _on_ask(self, raw: RawStream) -> None:
         """The asked side, A of the specification."""
         if not is_circuit(raw.address):
             raise RemoteError("asks to leave a relay over a direct connection")
-        with limit(MESSAGE_S, f"no question within {MESSAGE_S:.0f} s"):
-            endpoints = await _read(raw, HolePunch.CONNECT)
-            await _send(raw, HolePunch.CONNECT, self._seen())
-            await _read(raw, HolePunch.SYNC)
-        with self._paths.punching(raw.peer, endpoints):
-            await self._punch(raw.peer, endpoints, speaks_first=True)
+        if raw.peer in self._answering or (raw.peer in self._asking and self._transport.peer < raw.peer):
+            raise RemoteError("one round at a time; where each asks the other, the smaller peer id's question stands")
+        self._answering.add(raw.peer)
+        try:
+            with limit(MESSAGE_S, f"no question within {MESSAGE_S:.0f} s"):
+                endpoints = await _read(raw, HolePunch.CONNECT)
+                await _send(raw, HolePunch.CONNECT, self._seen())
+                await _read(raw, HolePunch.SYNC)
+            with self._paths.punching(raw.peer, endpoints, speaks_first=True):
+                await self._punch(raw.peer, endpoints, speaks_first=True)
+        finally:
+            self._answering.discard(raw.peer)
         if (address := self._paths.direct_address(raw.peer)) is not None:
             self._on_direct(raw.peer, address)
 

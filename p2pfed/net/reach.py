@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import trio
 
+from p2pfed.core.messages import ADDRESSES_MAX
 from p2pfed.errors import P2pfedError
 from p2pfed.net.address import Address, is_circuit, parse_address
 from p2pfed.net.dial_order import direct_only
@@ -40,8 +41,8 @@ SETTLE_S = 1.0
 """After a new neighbour or another address, until who else comes is asked too."""
 ROUND_GAP_S = 10.0
 """Between two rounds, however much changes: answerers count questions."""
-TOLD_MAX = 16
-"""Addresses a Hello may hold (core.messages.ADDRESSES_MAX)."""
+OTHERS_S = 6.0
+"""After the first answer, for the others: a dial-back's own time and a bit. Somebody is always gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +127,15 @@ class Reachability:
         own = [text for text in self._transport.addresses() if text not in finding.failed or not _is_global(text)]
         circuits = () if finding.reached else self._client.addresses()
         outside = [*finding.reached, *circuits]
-        return tuple(dict.fromkeys([*own[: TOLD_MAX - len(outside)], *outside]))[:TOLD_MAX]
+        return tuple(dict.fromkeys([*own[: ADDRESSES_MAX - len(outside)], *outside]))[:ADDRESSES_MAX]
 
     def look(self) -> None:
         """Somebody new may be asked, or an address changed: look again soon."""
         self._wake.set()
+
+    def told_anew(self, peer: PeerId) -> None:
+        """`peer` said where it can be dialled: a connection to it that is relayed may not have to be."""
+        self._puncher.look(peer)
 
     async def run(self) -> None:
         """Until cancelled; gives a mapped port back then."""
@@ -217,6 +222,8 @@ class Reachability:
         async def ask(observer: Observer) -> None:
             try:
                 answers.append(await ask_dialback(self._transport, observer.peer, observer.address, claims))
+                scope = nursery.cancel_scope
+                scope.deadline = min(scope.deadline, trio.current_time() + OTHERS_S)
             except P2pfedError as error:
                 log.debug("no dial-back by %s: %s", observer.peer, error)
 

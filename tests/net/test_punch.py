@@ -122,6 +122,43 @@ def test_the_asked_side_accepts_and_speaks_first(monkeypatch: pytest.MonkeyPatch
     trio.run(main)
 
 
+@pytest.mark.parametrize("asking_dials", [True, False])
+def test_an_ordinary_dial_on_its_way_takes_the_part_agreed_on(
+    monkeypatch: pytest.MonkeyPatch, asking_dials: bool
+) -> None:
+    """It left before, from the same port to the same address: the hole opens on its socket, not on the puncher's."""
+
+    async def main() -> None:
+        async with relayed() as (a, b):
+            one, two = (b, a) if asking_dials else (a, b)
+            listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
+            meeting = listener.socket.getsockname()[1]
+            there = f"/ip4/127.0.0.1/tcp/{meeting}"
+            with one.transport.paths.punching(
+                two.transport.peer, [("127.0.0.1", meeting)], speaks_first=not asking_dials
+            ):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(one.transport.connect, two.transport.peer, there)
+                    tcp = await listener.accept()
+                    first = asking_dials
+                    await two.transport.paths.upgrade(tcp, one.transport.peer, dialler=first, what="punched")
+            assert one.transport.paths.direct_address(two.transport.peer) == there
+
+    trio.run(main)
+
+
+def test_both_ask_at_one_moment_and_one_question_stands() -> None:
+    async def main() -> None:
+        async with relayed() as (a, b):
+            a.seen, b.seen = list(a.transport.addresses()), list(b.transport.addresses())
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(a.puncher._try, b.transport.peer)
+                nursery.start_soon(b.puncher._try, a.transport.peer)
+            assert b.transport.paths.direct_address(a.transport.peer) is not None
+
+    trio.run(main)
+
+
 def test_nothing_works_and_all_stays_as_it_was() -> None:
     async def main() -> None:
         async with relayed() as (a, b):
@@ -148,6 +185,23 @@ def test_news_of_where_this_side_is_seen_is_worth_a_try(monkeypatch: pytest.Monk
             a.seen, b.seen = list(a.transport.addresses()), list(b.transport.addresses())
             assert not b.direct
             b.puncher.look()
+            await until(lambda: bool(b.direct))
+
+    trio.run(main)
+
+
+def test_news_of_the_other_side_is_worth_a_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(punch, "TRY_PAUSES_S", (0.0, 600.0))
+
+    async def main() -> None:
+        async with relayed() as (a, b):
+            b.puncher.start(a.transport.peer)
+            await trio.sleep(0.3)
+            b.told = list(a.transport.addresses())
+            b.puncher.look(b.transport.peer)  # of somebody else
+            await trio.sleep(1.0)
+            assert not b.direct
+            b.puncher.look(a.transport.peer)
             await until(lambda: bool(b.direct))
 
     trio.run(main)
@@ -293,3 +347,20 @@ class _At:
 
     def addresses(self) -> list[str]:
         return [self._address]
+
+
+def test_news_take_no_try_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both sides learn much in the first seconds, all of it too early; the tries that were meant for later remain."""
+    monkeypatch.setattr(punch, "TRY_PAUSES_S", (0.0, 2.0))
+    monkeypatch.setattr(punch, "SETTLE_S", 0.01)
+
+    async def main() -> None:
+        async with relayed() as (a, b):
+            b.puncher.start(a.transport.peer)
+            for _ in range(2 * punch.NEWS_MAX):
+                await trio.sleep(0.05)
+                b.puncher.look()
+            b.told = list(a.transport.addresses())
+            await until(lambda: bool(b.direct))
+
+    trio.run(main)

@@ -107,6 +107,23 @@ def test_a_device_that_others_dial_is_direct_and_needs_no_relay() -> None:
     play(story)
 
 
+def test_one_that_is_gone_does_not_hold_up_the_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reach, "OTHERS_S", 0.2)
+
+    async def story() -> None:
+        boot, node = Node(), Node()
+        mute = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
+        async with boot.running(), node.running():
+            where = f"/ip4/127.0.0.1/tcp/{mute.socket.getsockname()[1]}"
+            node.observers.append(Observer(new_identity().peer_id, where))
+            node.knows(boot)
+            with trio.fail_after(4):
+                await until(lambda: node.verdict is Verdict.DIRECT)
+        await mute.aclose()
+
+    play(story)
+
+
 def test_other_addresses_of_this_device_are_a_reason_to_look_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reach, "WATCH_S", 0.05)
     rounds: list[tuple[str, ...]] = []

@@ -116,7 +116,6 @@ class Internet:
     def __enter__(self) -> Self:
         with self._undo as undo:
             self._namespace(undo, "hub")
-            undo.callback(self.kill)
             _ip("-n", self._name("hub"), "link", "add", "bridge", "type", "bridge")
             _ip("-n", self._name("hub"), "link", "set", "bridge", "up")
             self._undo = undo.pop_all()
@@ -125,6 +124,7 @@ class Internet:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.kill()  # while their namespaces have names: without one nobody finds them
         self._undo.close()
 
     def add(self, name: str, kind: Kind = Kind.PUBLIC) -> None:
