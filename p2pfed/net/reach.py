@@ -22,7 +22,7 @@ from p2pfed.net.portmap import Mapping, ask_mapping, drop_mapping
 from p2pfed.net.punch import Puncher
 from p2pfed.net.relay_client import Relay, RelayClient
 from p2pfed.net.relay_server import RelayServer
-from p2pfed.net.verdict import Finding, Nat, Reach, Verdict, find
+from p2pfed.net.verdict import Nat, Observation, Reach, Verdict, find
 from p2pfed.ports import PeerId
 
 log = logging.getLogger("p2pfed.net")
@@ -79,7 +79,7 @@ class Reachability:
         self._observers = observers
         self._on_change = on_change
         self._portmap = portmap
-        self._finding = Finding()
+        self._finding = Observation()
         self._mapping: Mapping | None = None
         self._wake = trio.Event()
         self._said: tuple[Reach, tuple[str, ...]] = (Reach(), ())
@@ -196,7 +196,7 @@ class Reachability:
         if finding.answers and (not finding.reached or self._mapping is not None) and finding.nat is not Nat.NONE:
             await self._map(observers, finding)
 
-    def _conclude(self, finding: Finding) -> None:
+    def _conclude(self, finding: Observation) -> None:
         news = finding.seen != self._finding.seen
         self._finding = finding
         if news:
@@ -204,7 +204,7 @@ class Reachability:
         self._client.want(bool(finding.answers) and not finding.reached)
         self._say()
 
-    async def _map(self, observers: Sequence[Observer], finding: Finding) -> None:
+    async def _map(self, observers: Sequence[Observer], finding: Observation) -> None:
         """Ask the router for a port, or to keep it; what it says counts once somebody came in by it."""
         if not self._portmap or not self._transport.paths.sources or not _is_global(str(finding.external)):
             return
@@ -216,7 +216,7 @@ class Reachability:
             if again.answers:
                 self._conclude(again)
 
-    async def _ask(self, observers: Sequence[Observer], claims: tuple[str, ...]) -> Finding:
+    async def _ask(self, observers: Sequence[Observer], claims: tuple[str, ...]) -> Observation:
         answers: list[Answer] = []
 
         async def ask(observer: Observer) -> None:
@@ -232,7 +232,7 @@ class Reachability:
                 nursery.start_soon(ask, observer)
         return find(answers, self._own_hosts())
 
-    def _claims(self, finding: Finding) -> tuple[str, ...]:
+    def _claims(self, finding: Observation) -> tuple[str, ...]:
         """What may be dialled from outside, likeliest first: mapped, seen, the listening port at the host seen, own."""
         claims: list[str] = []
         if finding.external is not None:

@@ -33,7 +33,7 @@ class Nat(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Observation:
     """What a round of answers shows. Addresses without /p2p/."""
 
     answers: int = 0
@@ -84,18 +84,18 @@ class Reach:
         )
 
 
-def find(answers: Sequence[Answer], own_hosts: frozenset[str]) -> Finding:
+def find(answers: Sequence[Answer], own_hosts: frozenset[str]) -> Observation:
     """Answers from the internet count, where there are any; those of one's own segment only where there are not."""
     outside = [answer for answer in answers if ipaddress.ip_address(answer.observed.host).is_global]
     counted = outside or list(answers)
     if not counted:
-        return Finding()
+        return Observation()
     votes = Counter(address for answer in counted for address in answer.reached)
     against = Counter(address for answer in counted for address, _ in answer.failed)
     from_port = list(dict.fromkeys(answer.observed for answer in counted if answer.from_listening_port))
     [(host, _)] = Counter((answer.observed.kind, answer.observed.host) for answer in counted).most_common(1)
     port = next((seen.port for seen in from_port if (seen.kind, seen.host) == host), 0)
-    return Finding(
+    return Observation(
         answers=len(counted),
         reached=tuple(address for address, yes in votes.items() if yes > against[address]),
         failed=tuple(address for address, no in against.items() if no >= votes[address]),

@@ -4,7 +4,7 @@ import pytest
 
 from p2pfed.net.address import parse_address
 from p2pfed.net.dialback import Answer
-from p2pfed.net.verdict import Finding, Nat, Reach, Verdict, find
+from p2pfed.net.verdict import Nat, Observation, Reach, Verdict, find
 
 OWN = frozenset({"192.168.1.10"})
 OUTER = "/ip4/11.0.0.7/tcp/4001"
@@ -27,7 +27,7 @@ def test_most_of_those_who_tried_decide() -> None:
     assert find([yes, no], OWN).failed == (OUTER,)
     assert find([yes, no, no], OWN).reached == ()
     assert find([silent], OWN).failed == ()
-    assert find([], OWN) == Finding()
+    assert find([], OWN) == Observation()
 
 
 def test_the_kind_of_nat_takes_two_that_see_the_listening_port() -> None:
