@@ -115,6 +115,8 @@ def _nat(answers: Sequence[Answer], own_hosts: frozenset[str]) -> Nat:
             kinds.add(Nat.ONE_PORT if len(set(seen)) == 1 else Nat.SYMMETRIC)
     if Nat.SYMMETRIC in kinds:
         return Nat.SYMMETRIC
+    if not kinds and any(answer.from_listening_port and str(answer.observed) in answer.reached for answer in answers):
+        return Nat.ONE_PORT  # a fresh connection came in by the port that one of our own went out by
     return Nat.ONE_PORT if kinds else Nat.UNKNOWN
 
 

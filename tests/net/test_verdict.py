@@ -30,12 +30,15 @@ def test_most_of_those_who_tried_decide() -> None:
     assert find([], OWN) == Observation()
 
 
-def test_the_kind_of_nat_takes_two_that_see_the_listening_port() -> None:
+def test_the_kind_of_nat_takes_two_that_see_the_listening_port_or_a_way_in_by_it() -> None:
     assert find([answer()], OWN).nat is Nat.UNKNOWN
     assert find([answer(), answer()], OWN).nat is Nat.ONE_PORT
     assert find([answer(), answer(OTHER)], OWN).nat is Nat.SYMMETRIC
     assert find([answer(), answer(OTHER, from_port=False)], OWN).nat is Nat.UNKNOWN
     assert find([answer("/ip4/192.168.1.10/tcp/9")], OWN).nat is Nat.NONE
+    assert find([answer(reached=OUTER)], OWN).nat is Nat.ONE_PORT, "or one that comes in by it"
+    assert find([answer(reached=OTHER)], OWN).nat is Nat.UNKNOWN
+    assert find([answer(reached=OUTER, from_port=False)], OWN).nat is Nat.UNKNOWN
     assert find([answer(), answer("/ip6/2600::1/tcp/4001")], OWN).nat is Nat.UNKNOWN  # one of each kind of address
 
 
