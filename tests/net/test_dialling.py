@@ -11,7 +11,7 @@ from p2pfed.net import open_first as module
 from p2pfed.net.address import is_circuit, parse_address
 from p2pfed.net.allowance import PEERS_KEPT_MAX, Allowance
 from p2pfed.net.dial_order import dial_order, direct_only
-from p2pfed.net.identity import new_identity
+from p2pfed.net.identity import Identity, new_identity
 from p2pfed.net.libp2p import Libp2pTransport
 from p2pfed.net.open_first import open_first
 from p2pfed.net.outbound import open_tcp, source_for
@@ -19,7 +19,7 @@ from p2pfed.net.paths import Paths
 from p2pfed.ports import PeerId
 from tests.transport_suite import ECHO, serve
 
-PEER, RELAY = (new_identity().peer_id for _ in range(2))
+PEER, RELAY = (Identity(bytes([number]) * 32).peer_id for number in (1, 2))
 CIRCUIT = f"/ip4/11.0.0.1/tcp/4001/p2p/{RELAY}/p2p-circuit"
 LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)
 

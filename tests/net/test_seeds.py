@@ -18,7 +18,7 @@ from p2pfed.config import ModelConfig, NetworkConfig
 from p2pfed.config_file import dump_network, load_network
 from p2pfed.errors import ConfigError, TransportError
 from p2pfed.net import seeds as net_seeds
-from p2pfed.net.identity import new_identity
+from p2pfed.net.identity import Identity
 from p2pfed.net.seeds import (
     ADDRESSES_MAX,
     FILE_BYTES_MAX,
@@ -34,7 +34,7 @@ from p2pfed.net.seeds import (
 from p2pfed.net.txt import resolve_txt
 from p2pfed.ports import PeerId
 
-ONE, TWO, OWN = (new_identity().peer_id for _ in range(3))
+ONE, TWO, OWN = (Identity(bytes([number]) * 32).peer_id for number in (1, 2, 3))
 AT = "/ip4/192.0.2.1/tcp/4001"
 LATER = 1_000_000.0
 
