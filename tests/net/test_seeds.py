@@ -18,7 +18,7 @@ from p2pfed.config import ModelConfig, NetworkConfig
 from p2pfed.config_file import dump_network, load_network
 from p2pfed.errors import ConfigError, TransportError
 from p2pfed.net import seeds as net_seeds
-from p2pfed.net.identity import Identity
+from p2pfed.net.identity import Identity, new_identity
 from p2pfed.net.seeds import (
     ADDRESSES_MAX,
     FILE_BYTES_MAX,
