@@ -37,7 +37,11 @@ OPEN_RETRY_S = 1.0
 CERTAIN_S = 4.0
 """Own packets come back within milliseconds, and addresses get ready: after this time they do not."""
 WAITING_MAX = 64
-"""Records heard and not looked at yet; then the oldest are dropped, and heard again when their senders repeat them."""
+"""Records heard and not looked at yet; more are dropped, and heard again when their senders repeat them."""
+RECORDS_PER_S_MAX = 1000
+"""New or changed; five hundred peers that start at once are less. Zeroconf remembers each name for minutes, without a
+bound: beyond this it is closed."""
+FLOOD_PAUSE_S = 60.0
 LOOK_INTERVAL_S = 0.05
 """Between two looks at them: 1,280 records a second at most, at 25 us each (measured)."""
 HOSTS_MAX = 16
@@ -106,9 +110,12 @@ class MdnsResponder:
         self._token: trio.lowlevel.TrioToken | None = None
         self._zeroconf: Zeroconf | None = None
         self._browser: ServiceBrowser | None = None
-        self._waiting: deque[Heard] = deque(maxlen=WAITING_MAX)
+        self._waiting: deque[Heard] = deque()
         self._arrived = trio.Event()
         self._heard_own = trio.Event()
+        self._flooded = trio.Event()
+        self._changes = 0
+        """Within this second."""
         self._over = False
 
     def __str__(self) -> str:
@@ -120,11 +127,17 @@ class MdnsResponder:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._listen)
-                await self._start()
-                nursery.start_soon(self._expect_own)
                 while True:
-                    await trio.sleep(ASK_INTERVAL_S)
-                    await _in_thread(self._ask)
+                    await self._start()
+                    nursery.start_soon(self._expect_own)
+                    await self._ask_until_flooded()
+                    await _in_thread(self._close)
+                    self._fail(
+                        f"mDNS on {self} is off for {FLOOD_PAUSE_S:g} s: somebody announces more than "
+                        f"{RECORDS_PER_S_MAX} records a second there; {INSTEAD}"
+                    )
+                    await trio.sleep(FLOOD_PAUSE_S)
+                    self._flooded = trio.Event()
         finally:
             self._over = True
             with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_S):
@@ -144,6 +157,14 @@ class MdnsResponder:
                 self._fail(f"mDNS is off on {self}: {problem}; tried again every {OPEN_RETRY_S:g} s")
             await trio.sleep(OPEN_RETRY_S)
 
+    async def _ask_until_flooded(self) -> None:
+        while True:
+            with trio.move_on_after(ASK_INTERVAL_S) as quiet:
+                await self._flooded.wait()
+            if not quiet.cancelled_caught:
+                return
+            await _in_thread(self._ask)
+
     async def _expect_own(self) -> None:
         with trio.move_on_after(CERTAIN_S):
             await self._heard_own.wait()
@@ -154,11 +175,16 @@ class MdnsResponder:
             )
 
     async def _listen(self) -> None:
+        second = trio.current_time()
         while True:
             await self._arrived.wait()
             self._arrived = trio.Event()
             for _ in range(len(self._waiting)):
                 self._on_heard(self, self._waiting.popleft())
+            if self._changes > RECORDS_PER_S_MAX:
+                self._flooded.set()
+            if trio.current_time() - second >= 1.0:
+                second, self._changes = trio.current_time(), 0
             await trio.sleep(LOOK_INTERVAL_S)
 
     def _fail(self, sentence: str) -> None:
@@ -203,6 +229,9 @@ class MdnsResponder:
 
     def _on_change(self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
         """In the browser's thread, which an exception would end."""
+        self._changes += 1
+        if len(self._waiting) >= WAITING_MAX:
+            return
         if state_change is ServiceStateChange.Removed:
             heard = Heard(name.lower(), None)
         else:
