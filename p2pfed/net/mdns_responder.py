@@ -197,7 +197,8 @@ class MdnsResponder:
         try:
             _probe(self.report.interface, self.report.version, self.where)
             zeroconf = Zeroconf(interfaces=[self.where], ip_version=VERSIONS[self.report.version])
-            self._zeroconf, self._browser = zeroconf, self._browse(zeroconf)
+            self._zeroconf = zeroconf
+            self._browser = self._browse(zeroconf)
             if self.record is not None:
                 zeroconf.register_service(_info(self.record), cooperating_responders=True)
         except (ZeroconfError, OSError, RuntimeError) as error:

@@ -1,6 +1,7 @@
 """mDNS among the processes of one machine: on loopback, and what `follow` makes of interfaces."""
 
 import ipaddress
+import threading
 import time
 from collections.abc import Callable
 from unittest.mock import Mock
@@ -238,6 +239,46 @@ def test_a_newcomer_is_answered() -> None:
 
     trio.run(main)
     assert heard == [1000]
+
+
+@loopback
+def test_after_a_flood_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mdns_responder, "FLOOD_PAUSE_S", 0.1)
+    sentences: list[str] = []
+    heard: list[int] = []
+
+    async def main() -> None:
+        one = MdnsDiscovery(own(0), lambda peer, addresses, instance: heard.append(instance), sentences.append)
+        two = MdnsDiscovery(own(1), ignore, ignore)
+        async with one.running(), two.running():
+            one.follow([LO])
+            await until(lambda: one.reports()[0].heard_own)
+            for _ in range(mdns_responder.RECORDS_PER_S_MAX + 1):
+                one._links["lo", 4][0]._on_change(Mock(), SERVICE, f"x.{SERVICE}", ServiceStateChange.Removed)
+            await until(lambda: bool(sentences))
+            two.follow([LO])
+            await until(lambda: bool(heard))
+
+    trio.run(main)
+    assert heard == [1001] and len(sentences) == 1 and "somebody announces" in sentences[0]
+
+
+@loopback
+def test_questions_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For networks that are joined later: each is a new browser's, and the old one's thread ends."""
+    monkeypatch.setattr(mdns_responder, "ASK_INTERVAL_S", 0.2)
+    asked: list[object] = []
+    browse = MdnsResponder._browse
+    monkeypatch.setattr(MdnsResponder, "_browse", lambda self, zeroconf: asked.append(0) or browse(self, zeroconf))
+
+    async def main() -> None:
+        mdns = MdnsDiscovery(own(0), ignore, ignore)
+        async with mdns.running():
+            mdns.follow([LO])
+            await until(lambda: len(asked) > 3)
+            assert sum("ServiceBrowser" in each.name for each in threading.enumerate()) <= 2
+
+    trio.run(main)
 
 
 @loopback
