@@ -3,9 +3,10 @@
 import secrets
 import socket
 import struct
-import time
 from contextlib import suppress
 from dataclasses import dataclass
+
+import trio
 
 from p2pfed.net.mdns_responder import GROUPS, PORT
 from p2pfed.net.mdns_txt import SERVICE
@@ -31,34 +32,26 @@ class Echo:
     """Why the last could not be sent."""
 
 
-def echo(interface: str, version: int, host: str) -> Echo:
+async def echo(interface: str, version: int, host: str) -> Echo:
     """Takes up to 1.3 s, less where it is heard. `host`: own address there."""
     result = Echo(interface, version)
     question = _question()
-    begun = time.monotonic()
+    begun = trio.current_time()
     for at in TRIES_S:
-        time.sleep(max(0.0, begun + at - time.monotonic()))
+        await trio.sleep_until(begun + at)
         try:
             with _open(interface, version, host) as channel:
-                channel.sendto(question, _group(interface, version))
+                await channel.sendto(question, _group(interface, version))
                 result.sent += 1
                 result.problem = None
-                if _comes(channel, question):
+                with trio.move_on_after(WAIT_S):
+                    while await channel.recv(PACKET_BYTES_MAX) != question:
+                        pass
                     result.heard += 1
                     return result
         except OSError as error:
             result.problem = error.strerror or str(error)
     return result
-
-
-def _comes(channel: socket.socket, packet: bytes) -> bool:
-    until = time.monotonic() + WAIT_S
-    with suppress(TimeoutError):
-        while (left := until - time.monotonic()) > 0:
-            channel.settimeout(left)
-            if channel.recv(PACKET_BYTES_MAX) == packet:
-                return True
-    return False
 
 
 def _question() -> bytes:
@@ -72,7 +65,7 @@ def _group(interface: str, version: int) -> tuple[str, int] | tuple[str, int, in
     return (GROUPS[4], PORT) if version == 4 else (GROUPS[6], PORT, 0, socket.if_nametoindex(interface))
 
 
-def _open(interface: str, version: int, host: str) -> socket.socket:
+def _open(interface: str, version: int, host: str) -> trio.socket.SocketType:
     index = socket.if_nametoindex(interface)
     channel = socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_DGRAM)
     try:
@@ -92,7 +85,8 @@ def _open(interface: str, version: int, host: str) -> socket.socket:
             channel.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, group + struct.pack("@I", index))
             channel.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
             channel.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
-        return channel
+        channel.setblocking(False)
+        return trio.socket.from_stdlib_socket(channel)
     except OSError:
         channel.close()
         raise

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import trio
 
@@ -56,7 +55,7 @@ async def listen(interfaces: Sequence[str], seconds: float) -> Heard:
 
 
 async def _echo(heard: Heard, name: str, version: int, host: str) -> None:
-    heard.echoes.append(await trio.to_thread.run_sync(partial(echo, name, version, host)))
+    heard.echoes.append(await echo(name, version, host))
 
 
 def multicast_findings(heard: Heard) -> Iterator[Finding]:

@@ -16,6 +16,9 @@ from tests.net.lan import Child, Lan, found
 KNOWN_S = 3.0
 """From when the second node listens until both know each other; `tests.bench.lan` measures it 20 times."""
 
+TENTATIVE_S = 2.0
+"""Duplicate address detection: up to a second before it, and one of it."""
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif((why := refusal()) is not None, reason=why or ""),
@@ -78,6 +81,20 @@ def test_an_interface_that_comes_up_later(tmp_path: Path) -> None:
             changed = two.wait(lambda line: line["event"] == "log" and line["kind"] == "addresses-changed")
             assert "/ip4/10.77.0.2/" in changed["fields"]["listening"] and "127.0.0.1" not in str(changed)
             assert linked(two)
+
+
+def test_an_ipv6_address_that_is_not_ready_at_once(tmp_path: Path) -> None:
+    """The system asks others for a second or two whether they have it; until then nothing can be sent from it."""
+    with Lan("tentative", 2) as lan:
+        lan.up(0, link_local=True)
+        with lan.child(0, tmp_path / "one") as one, lan.child(1, tmp_path / "two") as two:
+            here, late = one.ready()["peer"], two.ready()["peer"]
+            two.wait(problem)
+            lan.ip(1, "link", "set", "eth0", "up")
+            plugged = time.time()
+            assert two.wait(found(here))["at"] - plugged < POLL_S + TENTATIVE_S + KNOWN_S
+            assert one.wait(found(late))["addresses"][0].startswith("/ip6/fe80::")
+            assert len([line for line in two.lines if problem(line)]) == 1
 
 
 def test_an_interface_gets_another_address(tmp_path: Path) -> None:
