@@ -282,8 +282,10 @@ def test_questions_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @loopback
-def test_a_new_address_is_told_after_the_goodbye_of_the_old_one() -> None:
+def test_a_new_address_is_told_after_the_goodbye_of_the_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the same name, so that it takes the place of the old one where the goodbye is lost."""
+    close = MdnsResponder._close
+    monkeypatch.setattr(MdnsResponder, "_close", lambda self: (time.sleep(0.3), close(self)))
     heard: list[tuple[str, ...]] = []
     other = Interface("lo", ipaddress.ip_address("127.0.0.2"))
 
