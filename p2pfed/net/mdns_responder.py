@@ -2,9 +2,10 @@
 
 Ours are random names, so there is nothing to probe for: the record is announced at once. Of what zeroconf hears only
 news of our service comes here, and bounded.
-What zeroconf has no means for: it reads every packet, so a flood on port 5353 costs this process a core; a socket of
-Linux hears what any other brought in, and of IPv4 nothing says on which interface that was (see MdnsDiscovery); why a
-packet could not be sent is not told, only that it is not heard.
+What zeroconf has no means for: it reads every packet, so garbage in masses on port 5353 costs up to a core; it keeps
+what it hears without a bound on memory, so it is closed in a flood of records; a socket of Linux hears what any other
+brought in, and of IPv4 nothing says on which interface that was (see MdnsDiscovery); why a packet could not be sent is
+not told, only that it is not heard.
 """
 
 import logging
