@@ -5,14 +5,15 @@ from dataclasses import dataclass, field
 
 import trio
 
+from p2pfed.doctor.echo import Echo, echo
 from p2pfed.doctor.finding import Finding, ok, warn
-from p2pfed.net.discovery import MdnsDiscovery, Own, Sighting
+from p2pfed.net.discovery import Link, MdnsDiscovery, Own, Sighting, multicast_links
 from p2pfed.net.interfaces import missing_interfaces, usable_interfaces
-from p2pfed.net.mdns_link import GROUPS, PORT, LinkReport
+from p2pfed.net.mdns_responder import GROUPS, PORT
 from p2pfed.ports import PeerId
 
 HEARD_S = 1.2
-"""One's own packet takes microseconds; the second question goes out after 1.1 s, for an address that was not ready."""
+"""Answers take 0.2 s, and a second question goes out after 1.1 s."""
 NO_LINK = "plug this device in, or name its interface in node.toml as interfaces; until then nodes need --bootstrap"
 REMEDY = "allow UDP port {port} to and from {group} in this device's firewall; until then give nodes --bootstrap"
 
@@ -21,9 +22,14 @@ REMEDY = "allow UDP port {port} to and from {group} in this device's firewall; u
 class Heard:
     """What mDNS gave within some time."""
 
-    links: list[LinkReport] = field(default_factory=list)
+    echoes: list[Echo] = field(default_factory=list)
     sightings: list[Sighting] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+
+    def others(self, echo: Echo) -> int:
+        """Peers and programs that were heard there."""
+        there = (each for each in self.sightings if _link(each) == (echo.interface, echo.version))
+        return len({each.announcement.peer for each in there})
 
 
 def check_multicast(interfaces: Sequence[str] = ()) -> Iterator[Finding]:
@@ -34,31 +40,42 @@ def check_multicast(interfaces: Sequence[str] = ()) -> Iterator[Finding]:
 
 
 async def listen(interfaces: Sequence[str], seconds: float) -> Heard:
-    """Ask who is there, say nothing of oneself."""
+    """Ask who is there, say nothing of oneself. Takes 1.3 s at least where multicast does not work."""
     heard = Heard()
     nobody = Own(PeerId(""), "", 0, ())
+    there = usable_interfaces(interfaces)
     mdns = MdnsDiscovery(nobody, lambda *_: None, heard.problems.append, heard.sightings.append)
     async with mdns.running():
-        mdns.follow(usable_interfaces(interfaces))
-        await trio.sleep(seconds)
-        heard.links = mdns.reports()
+        mdns.follow(there)
+        async with trio.open_nursery() as nursery:
+            for (name, version), host in multicast_links(there).items():
+                nursery.start_soon(_echo, heard, name, version, host)
+            await trio.sleep(seconds)
     return heard
+
+
+async def _echo(heard: Heard, name: str, version: int, host: str) -> None:
+    heard.echoes.append(await echo(name, version, host))
 
 
 def multicast_findings(heard: Heard) -> Iterator[Finding]:
     """One for each interface and IP version: sent and heard."""
-    if not heard.links or any("no network interface is up" in sentence for sentence in heard.problems):
+    if not heard.echoes or any("no network interface is up" in sentence for sentence in heard.problems):
         yield warn("multicast", "no network interface is up, only this device itself can be heard", NO_LINK)
-    working = {link.interface for link in heard.links if link.heard_own}
-    for link in sorted(heard.links, key=lambda link: (link.interface, link.version)):
-        subject = f"multicast on {link.interface} (IPv{link.version})"
-        counts = f"{link.sent} mDNS packets sent, {link.heard_own} of them heard back, {link.heard} heard from others"
-        if link.heard_own:
+    working = {each.interface for each in heard.echoes if each.heard}
+    for each in sorted(heard.echoes, key=lambda each: (each.interface, each.version)):
+        subject = f"multicast on {each.interface} (IPv{each.version})"
+        counts = f"{each.sent} mDNS questions sent, {each.heard} heard back, {heard.others(each)} others heard"
+        if each.heard:
             yield ok(subject, counts)
             continue
-        if link.problem is not None:
-            counts = link.problem
-        elif not link.sent:
-            counts = f"nothing can be sent: {link.send_problem or 'the address is not ready'}"
-        also = "the other IP version works there" if link.interface in working else "peers on this LAN are not found"
-        yield warn(subject, f"{counts}; {also}", REMEDY.format(port=PORT, group=GROUPS[link.version]))
+        if not each.sent:
+            counts = f"nothing can be sent: {each.problem}"
+        else:
+            counts = f"what is sent to {GROUPS[each.version]} does not come back, so a firewall blocks UDP port {PORT}"
+        also = "the other IP version works there" if each.interface in working else "peers on this LAN are not found"
+        yield warn(subject, f"{counts}; {also}", REMEDY.format(port=PORT, group=GROUPS[each.version]))
+
+
+def _link(sighting: Sighting) -> Link:
+    return sighting.link.interface, sighting.link.version

@@ -34,7 +34,7 @@ def _rank(text: str, near: set[str]) -> int:
         return 2
     if address.kind.startswith("dns"):
         return 1
-    if _network(address) in near:
+    if _network(address) in near or "%" in address.host:  # with a zone: of a segment this device is on
         return 0
     return 1 if ipaddress.ip_address(address.host).is_global else 3
 
@@ -45,7 +45,7 @@ def _networks(own: Sequence[str]) -> set[str]:
 
 
 def _network(address: Address) -> str:
-    ip = ipaddress.ip_address(address.host)
+    ip = ipaddress.ip_address(address.host.partition("%")[0])
     return str(ipaddress.ip_network(f"{ip}/{NEAR_PREFIX[ip.version]}", strict=False))
 
 

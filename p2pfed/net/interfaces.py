@@ -35,6 +35,8 @@ class Interface:
     """Without a zone: `name` says it."""
     multicast: bool = True
     """False: a tunnel to somebody, which has no neighbours to announce to."""
+    network: ipaddress.IPv4Network | ipaddress.IPv6Network | None = None
+    """Whose addresses are those of neighbours, where the system says."""
 
     @property
     def loopback(self) -> bool:
@@ -58,8 +60,16 @@ def usable_interfaces(wanted: Sequence[str] = ()) -> tuple[Interface, ...]:
                 address = ipaddress.ip_address(entry.address.partition("%")[0])
                 asked_for = name in wanted if wanted else not name.startswith(BRIDGE_PREFIXES)
                 if not address.is_unspecified and (asked_for or address.is_loopback):
-                    found.append(Interface(name, address, multicast))
+                    found.append(Interface(name, address, multicast, _network(entry.address, entry.netmask)))
     return tuple(found)
+
+
+def _network(address: str, mask: str | None) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    try:
+        bits = int(ipaddress.ip_address(mask or "")).bit_count()
+        return ipaddress.ip_network(f"{address.partition('%')[0]}/{bits}", strict=False)
+    except ValueError:
+        return None
 
 
 def missing_interfaces(wanted: Sequence[str]) -> str | None:

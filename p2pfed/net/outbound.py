@@ -86,6 +86,8 @@ async def _open(host: str, port: int, sources: Sequence[Source]) -> trio.SocketS
 
 
 async def _resolve(host: str, port: int) -> list[str]:
-    """Numeric addresses, each once; a number is its own."""
+    """Numeric addresses, each once; a number is its own. getaddrinfo would lose the zone of a link-local one."""
+    if "%" in host:
+        return [host]
     found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))

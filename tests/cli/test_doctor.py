@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from p2pfed.doctor import device
+from p2pfed.doctor.echo import Echo
 from p2pfed.doctor.finding import Finding, Level
 from p2pfed.doctor.multicast import Heard, check_multicast, multicast_findings
 from p2pfed.errors import ExitCode
-from p2pfed.net.mdns_link import LinkReport
 from tests.cli.shell import Shell
 
 
@@ -59,9 +59,9 @@ def test_missing_packages_make_a_bootstrap_host(monkeypatch: pytest.MonkeyPatch)
 
 def test_multicast_says_why_not() -> None:
     assert all(each.level in (Level.OK, Level.WARN) for each in check_multicast())
-    (silent,) = multicast_findings(Heard([LinkReport("eth0", 4, sent=2)]))
+    (silent,) = multicast_findings(Heard([Echo("eth0", 4, sent=2)]))
     assert silent.level is Level.WARN and "224.0.0.251" in silent.remedy and "--bootstrap" in silent.remedy
-    (refused,) = multicast_findings(Heard([LinkReport("eth0", 6, send_problem="Operation not permitted")]))
+    (refused,) = multicast_findings(Heard([Echo("eth0", 6, problem="Operation not permitted")]))
     assert "Operation not permitted" in refused.message and "ff02::fb" in refused.remedy
     (nothing,) = multicast_findings(Heard())
     assert "no network interface is up" in nothing.message and "node.toml" in nothing.remedy

@@ -12,6 +12,7 @@ from p2pfed.config import ModelConfig, NetworkConfig, NodeConfig
 from p2pfed.core.messages import Hello
 from p2pfed.doctor import asking, survey
 from p2pfed.doctor.asking import Answer, Target, say_hello
+from p2pfed.doctor.echo import Echo
 from p2pfed.doctor.finding import Finding, Level, ok
 from p2pfed.doctor.multicast import Heard
 from p2pfed.doctor.peers import (
@@ -29,15 +30,16 @@ from p2pfed.net.discovery import Sighting
 from p2pfed.net.hello_desk import HELLO_PROTOCOL
 from p2pfed.net.identity import Identity, new_identity
 from p2pfed.net.libp2p import Libp2pTransport
-from p2pfed.net.mdns_link import LinkReport
-from p2pfed.net.mdns_record import Announcement
+from p2pfed.net.mdns_responder import LinkReport
+from p2pfed.net.mdns_txt import Announcement
 from p2pfed.net.session import exchange_hellos
 from p2pfed.ports import Link
 
 NETWORK = NetworkConfig("n", ModelConfig("package:glassllm-en"))
 OTHER = replace(NETWORK, gossip=replace(NETWORK.gossip, encoding="int8"))
 PEERS = tuple(Identity(bytes([number]) * 32).peer_id for number in range(1, 5))
-LINK = LinkReport("eth0", 4, sent=2, heard_own=2)
+LINK = LinkReport("eth0", 4)
+ECHO = Echo("eth0", 4, sent=1, heard=1)
 LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)
 
 
@@ -55,7 +57,7 @@ def sighting(number: int, instance: int, network_id: str = NETWORK.network_id) -
 
 
 def surveyed(**changes: object) -> Survey:
-    found = Survey(_hello(NETWORK), PEERS[0], None, Heard([LINK]))
+    found = Survey(_hello(NETWORK), PEERS[0], None, Heard([ECHO]))
     for name, value in changes.items():
         setattr(found, name, value)
     return found
@@ -87,20 +89,20 @@ def test_one_peer_s_clock() -> None:
 
 
 def test_two_devices_with_one_identity() -> None:
-    two = warned(list(identity_findings(surveyed(heard=Heard([LINK], [sighting(1, 7), sighting(1, 8)])))))
+    two = warned(list(identity_findings(surveyed(heard=Heard([ECHO], [sighting(1, 7), sighting(1, 8)])))))
     assert "10.0.0.7" in two and "10.0.0.8" in two and "identity.key" in two
-    assert not list(identity_findings(surveyed(heard=Heard([LINK], [sighting(1, 7), sighting(1, 7)]))))
+    assert not list(identity_findings(surveyed(heard=Heard([ECHO], [sighting(1, 7), sighting(1, 7)]))))
 
 
 def test_this_device_s_identity_on_another_one() -> None:
-    heard = Heard([LINK], [sighting(0, 7)])
+    heard = Heard([ECHO], [sighting(0, 7)])
     (elsewhere,) = identity_findings(surveyed(heard=heard))
     assert elsewhere.level is Level.FAIL and "another device" in elsewhere.message
     assert not list(identity_findings(surveyed(heard=heard, status={"name": "me"}))), "that is the node that runs here"
 
 
 def test_lan_peers_and_the_field_that_differs() -> None:
-    heard = Heard([LINK], [sighting(1, 7), sighting(2, 8, OTHER.network_id), sighting(3, 0, "")])
+    heard = Heard([ECHO], [sighting(1, 7), sighting(2, 8, OTHER.network_id), sighting(3, 0, "")])
     findings = list(lan_findings(surveyed(heard=heard, lan=[answer(1), answer(2, network=OTHER)]), NETWORK))
     other = warned([each for each in findings if each.level is not Level.OK])
     assert 'gossip.encoding is "int8" there and "int4" here' in other and "network.toml" in other

@@ -62,6 +62,9 @@ def test_near_before_public_before_circuits_before_other_private_ones() -> None:
     assert dial_order((far, "nonsense", CIRCUIT, public, near, public), own) == (near, public, CIRCUIT, far, "nonsense")
     assert direct_only((far, CIRCUIT, public, near), own) == (near, public)
     assert dial_order(("/memory/2", "/memory/1"), ()) == ("/memory/2", "/memory/1")
+    link_local = "/ip6/fe80::2%eth0/tcp/1"
+    assert dial_order((far, public, link_local), own) == (link_local, public, far)
+    assert direct_only((far, link_local), own) == (link_local,), "its zone says that it is here"
 
 
 def test_a_dead_address_does_not_keep_the_next_waiting(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,11 @@ LO = on("lo", "127.0.0.1", "::1")
 
 def machine(monkeypatch: pytest.MonkeyPatch, **names: tuple[str, ...]) -> None:
     def entry(address: str) -> Any:
-        return SimpleNamespace(family=socket.AF_INET6 if ":" in address else socket.AF_INET, address=address)
+        family, mask = (socket.AF_INET6, "ffff:ffff::") if ":" in address else (socket.AF_INET, "255.255.0.0")
+        return SimpleNamespace(family=family, address=address, netmask=None if name_of(address) == "lo" else mask)
+
+    def name_of(address: str) -> str:
+        return next(name for name, addresses in names.items() if address in addresses)
 
     found = {name.replace("_", "-"): [entry(each) for each in addresses] for name, addresses in names.items()}
     monkeypatch.setattr(psutil, "net_if_addrs", lambda: found)
@@ -57,6 +61,8 @@ def test_container_bridges_are_left_out_unless_named(monkeypatch: pytest.MonkeyP
     assert {each.name for each in usable_interfaces()} == {"lo", "eth0", "br0"}
     assert {each.name for each in usable_interfaces(["docker0"])} == {"lo", "docker0"}
     assert str(next(each.address for each in usable_interfaces() if each.link_local)) == "fe80::1", "without its zone"
+    networks = [str(each.network) for each in usable_interfaces() if each.name in ("eth0", "lo")]
+    assert networks == ["192.0.0.0/16", "fe80::/32", "None"]
 
 
 def test_an_interface_that_is_not_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

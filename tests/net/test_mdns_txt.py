@@ -1,81 +1,49 @@
-"""mDNS packets: what is said is understood, by others too, and no stranger's bytes are believed."""
+"""What an mDNS record says: what is said is understood, and no stranger's bytes are believed."""
 
 import contextlib
 
-import dns.message
-import dns.rdatatype
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfed.errors import ConfigError
 from p2pfed.net.identity import Identity
-from p2pfed.net.mdns_record import (
-    SERVICE,
-    TXT_BYTES_MAX,
-    Announcement,
-    Packet,
-    concerns_us,
-    from_txt,
-    new_name,
-    parse,
-    query,
-    response,
-    services_response,
-    to_txt,
-)
+from p2pfed.net.mdns_txt import TXT_BYTES_MAX, TXT_STRINGS_MAX, Announcement, from_txt, new_name, split, to_txt
 
 PEER = Identity(bytes([1]) * 32).peer_id
 OTHER = Identity(bytes([2]) * 32).peer_id
 OWN = Announcement(PEER, "0123456789abcdef", 2**53 - 1, ("/ip4/10.0.0.1/tcp/4001", "/ip6/fd00::1/tcp/4001"))
-NAME = f"{'ab' * 16}.{SERVICE}"
-PACKET_BYTES = 1232
-"""IPv6's smallest MTU less the headers: what no link breaks into fragments."""
 
 
 def told(*strings: bytes) -> Announcement:
-    return from_txt(strings, "eth0")
+    return from_txt(b"".join(bytes((len(each),)) + each for each in strings), "eth0")
 
 
 def test_what_is_announced_is_understood() -> None:
-    packet = parse(response(NAME, OWN, ["10.0.0.1", "fd00::1"]))
-    assert packet is not None
-    (record,) = packet.records
-    assert record.name == NAME and record.strings is not None
-    assert from_txt(record.strings, "eth0") == OWN
+    assert from_txt(to_txt(OWN), "eth0") == OWN
 
 
 def test_the_record_is_that_of_the_specification() -> None:
-    """PTR to a name of chance, TXT with a dnsaddr string an address, in the packet's bytes; read without our code."""
-    message = dns.message.from_wire(response(NAME, OWN, ["10.0.0.1"]))
-    assert message.flags & 0x8400 == 0x8400 and message.id == 0
-    (pointer,) = [each for each in message.answer if each.rdtype == dns.rdatatype.PTR]
-    assert pointer.name.to_text() == SERVICE and pointer[0].target.to_text() == NAME
-    (text,) = [each for each in message.additional if each.rdtype == dns.rdatatype.TXT]
-    addresses = [string for string in text[0].strings if string.startswith(b"dnsaddr=")]
-    assert text.name.to_text() == NAME
-    assert addresses == [f"dnsaddr={address}/p2p/{PEER}".encode() for address in OWN.addresses]
+    """A TXT string an address, and a name of chance."""
+    *_, last = strings = split(to_txt(OWN))
+    assert strings[2:] == [f"dnsaddr={address}/p2p/{PEER}".encode() for address in OWN.addresses]
+    assert to_txt(OWN).endswith(bytes((len(last),)) + last)
     label = new_name().partition(".")[0]
     assert 32 <= len(label) <= 63 and label.isalnum() and label == label.lower() and label != new_name()[: len(label)]
 
 
-def test_the_best_addresses_fit_and_no_packet_is_broken_up() -> None:
+def test_the_best_addresses_fit() -> None:
     many = Announcement(PEER, "0" * 16, 2**53, tuple(f"/ip6/2001:db8:1234:5678::{n:x}/tcp/40000" for n in range(1, 65)))
-    assert sum(len(each) + 1 for each in to_txt(many)) <= TXT_BYTES_MAX
-    understood = told(*to_txt(many))
+    assert len(to_txt(many)) <= TXT_BYTES_MAX
+    understood = from_txt(to_txt(many), "eth0")
     assert 7 <= len(understood.addresses) < 16 and understood.addresses == many.addresses[: len(understood.addresses)]
-    assert len(response(NAME, many, ["192.168.100.100", "2001:db8:1234:5678::1"])) <= PACKET_BYTES
-    assert len(query([new_name() for _ in range(200)])) <= PACKET_BYTES
 
 
-def test_questions_and_known_answers() -> None:
-    asked = parse(query([NAME]))
-    assert asked == Packet(frozenset({SERVICE}), frozenset({NAME}))
-    goodbye = parse(response(NAME, Announcement(PEER, "", 0, ()), (), ttl_s=0))
-    assert goodbye is not None and [each.strings for each in goodbye.records] == [None]
-    assert parse(services_response()) == Packet()
-    assert concerns_us(query([])) and concerns_us(services_response()) and not concerns_us(b"\x05_http\x04_tcp")
-    assert parse(b"") is None and parse(bytes(12)) == Packet()
+def test_strings_are_cut_at_their_lengths_and_at_the_bound() -> None:
+    assert split(b"") == [] and split(b"\x00") == [b""]
+    assert split(b"\x03a=b\x00\x01c") == [b"a=b", b"", b"c"]
+    assert split(b"\x03a=b\x09cut off") == [b"a=b"]
+    assert len(split(b"\x01x" * 1000)) == TXT_STRINGS_MAX
 
 
 def test_others_of_libp2p_are_seen_and_told_apart() -> None:
@@ -134,12 +102,10 @@ def test_a_stranger_is_not_believed(strings: tuple[bytes, ...]) -> None:
 @given(st.lists(st.sampled_from([GOOD, b"p2pfed=n", b"instance=1", b"=", b"dnsaddr="]) | st.binary(max_size=255)))
 def test_any_txt_gives_an_announcement_or_a_config_error(strings: list[bytes]) -> None:
     with contextlib.suppress(ConfigError):
-        from_txt(strings, "eth0")
+        told(*strings)
 
 
-@given(st.binary(max_size=300), st.integers(0, 400), st.binary(max_size=20))
-def test_any_bytes_give_a_packet_or_none(noise: bytes, at: int, cut: bytes) -> None:
-    parse(noise)
-    parse(bytes((0, 0, 0x84, 0, 0, 0, 0, 2, 0, 0, 0, 0)) + noise)
-    whole = response(NAME, OWN, ["10.0.0.1"])
-    parse(whole[:at] + cut + whole[at + len(cut) :])
+@given(st.binary(max_size=9000))
+def test_any_bytes_give_an_announcement_or_a_config_error(noise: bytes) -> None:
+    with contextlib.suppress(ConfigError):
+        from_txt(noise, "eth0")
