@@ -91,7 +91,8 @@ def _placeholder(name: str) -> type:
     def refuse(*_: object, **__: object) -> NoReturn:
         raise RuntimeError(f"libp2p's {name} is left out by p2pfed.net.slim")
 
-    return _Refused(name, (), {"__new__": refuse})
+    # An exception, since some are named in except clauses, which take nothing else: not even to pass by.
+    return _Refused(name, (Exception,), {"__new__": refuse})
 
 
 omit()

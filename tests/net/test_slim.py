@@ -46,3 +46,28 @@ def test_message_formats_of_what_is_left_out_can_be_used_and_the_rest_refuses() 
     run = subprocess.run([sys.executable, "-c", OPENED], capture_output=True, text=True)
     assert run.stdout.split() == ["0", "0", "False"]
     assert run.stderr.strip().endswith("RuntimeError: libp2p's CircuitV2Protocol is left out by p2pfed.net.slim")
+
+
+CLAUSES = """
+import ast, pathlib, sys
+import p2pfed.net.libp2p
+for name, module in list(sys.modules.items()):
+    file = getattr(module, "__file__", None) or ""
+    if not name.startswith(("libp2p", "multiaddr")) or not file.endswith(".py"):
+        continue
+    for node in ast.walk(ast.parse(pathlib.Path(file).read_text())):
+        if not isinstance(node, ast.ExceptHandler) or node.type is None:
+            continue
+        for each in node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]:
+            if isinstance(each, ast.Name) and hasattr(module, each.id):
+                caught = getattr(module, each.id)
+                for one in caught if isinstance(caught, tuple) else (caught,):
+                    if not (isinstance(one, type) and issubclass(one, BaseException)):
+                        print(f"{name}:{node.lineno} catches {each.id}")
+"""
+
+
+@pytest.mark.slow
+def test_what_except_clauses_name_can_be_caught() -> None:
+    """Else any exception that passes such a clause, a cancellation too, becomes a TypeError."""
+    assert output_of(CLAUSES) == ""
