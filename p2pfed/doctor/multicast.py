@@ -65,7 +65,7 @@ def multicast_findings(heard: Heard) -> Iterator[Finding]:
     working = {each.interface for each in heard.echoes if each.heard}
     for each in sorted(heard.echoes, key=lambda each: (each.interface, each.version)):
         subject = f"multicast on {each.interface} (IPv{each.version})"
-        counts = f"{each.sent} mDNS questions sent, {each.heard} heard back, {heard.others(each)} others heard"
+        counts = f"mDNS questions sent: {each.sent}, heard back: {each.heard}; other peers heard: {heard.others(each)}"
         if each.heard:
             yield ok(subject, counts)
             continue

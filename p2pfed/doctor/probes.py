@@ -1,5 +1,6 @@
 """What is asked of peers that answered: whether this device can be dialled back, and what the DHT knows."""
 
+import ipaddress
 import random
 from collections.abc import Sequence
 
@@ -49,20 +50,22 @@ class DialBack:
 def _verdict(answers: Sequence[Answer], claims: Sequence[str]) -> Finding:
     own = frozenset(parse_address(claim).host for claim in claims)
     seen = find(answers, own)
-    asked = f"{seen.answers} peer{'s' if seen.answers > 1 else ''}"
+    asked = "a peer" if seen.answers == 1 else f"most of {seen.answers} peers"
     if seen.reached:
         return ok("dial-back", f"{asked} dialled this device back at {' and '.join(seen.reached)}")
     host = seen.external.host if seen.external is not None else "another address"
+    if seen.external is not None and ipaddress.ip_address(host).is_loopback:
+        return ok("dial-back", "not known: only peers on this device answered")
     if host in own:
         reason = next((reason for answer in answers for _, reason in answer.failed), "it was not dialled")
         return warn(
             "dial-back",
-            f"{asked} see this device at {host} and cannot dial it: {reason}",
+            f"this device is seen at {host}, but {asked} cannot dial it: {reason}",
             "open the node's TCP port in this device's firewall",
         )
     return warn(
         "dial-back",
-        f"behind a NAT: {asked} see this device at {host}; a node here is relayed, or punches a hole",
+        f"behind a NAT: this device is seen at {host}; a node here is relayed, or punches a hole",
         "to be direct, forward the node's TCP port to this device, or allow UPnP on the router",
     )
 
