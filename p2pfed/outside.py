@@ -7,14 +7,18 @@ import trio
 
 from p2pfed.core.events import FoundBy, PeerFound, Report
 from p2pfed.core.membership import Membership
-from p2pfed.core.messages import Role
+from p2pfed.core.messages import ADDRESSES_MAX, Role
 from p2pfed.net.announce import Announcer
 from p2pfed.net.driver import Driver
 from p2pfed.net.libp2p import Libp2pTransport
 from p2pfed.net.reach import Observer, Reachability, whom_to_ask
 from p2pfed.net.relay_client import Relay
+from p2pfed.net.session import Session
 from p2pfed.net.verdict import Reach, Verdict
 from p2pfed.ports import PeerId
+
+TELL_INTERVAL_S = 1.0
+"""Between two looks at what linked peers were told: a comparison each."""
 
 
 class Outside:
@@ -37,8 +41,6 @@ class Outside:
         self._membership = membership
         self._bootstrap = bootstrap
         self._on_report = on_report
-        self._nursery: trio.Nursery | None = None
-        self._said: tuple[str, ...] = ()
         self.reach = Reachability(
             transport,
             observers=self._observers,
@@ -75,8 +77,23 @@ class Outside:
 
     async def run(self) -> None:
         """Until cancelled."""
-        async with trio.open_nursery() as self._nursery:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep_told)
             await self.reach.run()
+
+    async def _keep_told(self) -> None:
+        """Whoever has a link knows where this device can be dialled now: a Hello said it once, maybe too early."""
+        while True:
+            await trio.sleep(TELL_INTERVAL_S)
+            async with trio.open_nursery() as nursery:
+                for session in list(self._driver.sessions.values()):
+                    if session.told_addresses != self.addresses()[:ADDRESSES_MAX]:
+                        nursery.start_soon(self._tell, session)
+
+    async def _tell(self, session: Session) -> None:
+        addresses = self.addresses()[:ADDRESSES_MAX]
+        if await self._announcer.tell(session.link.peer, session.link.address, addresses):
+            session.told_addresses = addresses
 
     def _linked(self) -> list[Relay]:
         return [(session.link.peer, session.link.address) for session in self._driver.sessions.values()]
@@ -96,6 +113,3 @@ class Outside:
     def _on_change(self, reach: Reach) -> None:
         if reach.verdict is not Verdict.UNKNOWN:
             self._on_report(Report("reachability", {**self.status()}))
-        if self._nursery is not None and self.addresses() != self._said:
-            self._said = self.addresses()
-            self._nursery.start_soon(self._announcer.tell, self._linked(), self.addresses())

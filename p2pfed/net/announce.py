@@ -10,7 +10,7 @@ import msgpack
 import trio
 
 from p2pfed.core.messages import ADDRESSES_MAX
-from p2pfed.errors import ConfigError, P2pfedError, RemoteError
+from p2pfed.errors import ConfigError, P2pfedError, ProtocolMissing, RemoteError
 from p2pfed.net.address import ADDRESS_CHARS_MAX, parse_address
 from p2pfed.net.allowance import Allowance
 from p2pfed.net.libp2p import Libp2pTransport
@@ -28,6 +28,9 @@ TELL_S = 10.0
 TOLD_BURST = 6
 TOLD_PER_MINUTE = 2.0
 """Of one peer: an address is got, renewed and lost within minutes at worst."""
+TELL_BURST = 4
+TELL_PER_MINUTE = 1.5
+"""What this side allows itself: a refusal is not noticed, and the last word must not be the refused one."""
 
 
 class Announcer:
@@ -37,23 +40,27 @@ class Announcer:
         self._transport = transport
         self._on_told = on_told
         self._allowance = Allowance(burst=TOLD_BURST, per_minute=TOLD_PER_MINUTE, burst_all=200, per_minute_all=600.0)
+        self._own_allowance = Allowance(
+            burst=TELL_BURST, per_minute=TELL_PER_MINUTE, burst_all=200, per_minute_all=600.0
+        )
         transport.serve_raw(PROTOCOL, self._on_stream)
 
-    async def tell(self, peers: Sequence[tuple[PeerId, str]], addresses: Sequence[str]) -> None:
-        """Those that do not speak this protocol, or are gone, are left out."""
+    async def tell(self, peer: PeerId, way: str, addresses: Sequence[str]) -> bool:
+        """False where that was too soon, or could not be sent: try again. Who does not speak this is left out."""
+        if not self._own_allowance.allows(peer, trio.current_time()):
+            return False
         message = bytes(msgpack.packb(list(addresses[:ADDRESSES_MAX])))
-        async with trio.open_nursery() as nursery:
-            for peer, way in peers:
-                nursery.start_soon(self._tell, peer, way, message)
-
-    async def _tell(self, peer: PeerId, way: str, message: bytes) -> None:
         try:
             with limit(TELL_S, f"not taken within {TELL_S:.0f} s"):
                 raw = await self._transport.open_raw(peer, way, PROTOCOL)
                 await raw.write_message(message)
                 await raw.aclose()
+        except ProtocolMissing:
+            return True
         except P2pfedError as error:
             log.debug("%s is not told of our addresses: %s", peer, error)
+            return False
+        return True
 
     async def _on_stream(self, raw: RawStream) -> None:
         if not self._allowance.allows(raw.peer, trio.current_time()):

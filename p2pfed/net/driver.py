@@ -342,7 +342,8 @@ class Driver:
         """Handshake, then the session until its end."""
         try:
             async with self._handshakes:
-                hello = await exchange_hellos(link, self.own_hello())
+                own = self.own_hello()
+                hello = await exchange_hellos(link, own)
         except (TransportError, RemoteError) as error:
             await link.aclose()
             if link.outbound:
@@ -350,6 +351,7 @@ class Driver:
             return
         number = next(self._links)
         session = Session(number, link, hello, self._read_part)
+        session.told_addresses = own.addresses
         self.sessions[number] = session
         try:
             await session.run(self.tell, self._wall_clock())

@@ -76,6 +76,8 @@ class Session:
         self.number = number
         self.link = link
         self.hello = hello
+        self.told_addresses: tuple[str, ...] = ()
+        """What its peer was told last of where this device can be dialled."""
         self.bytes_sent = 0
         self.bytes_received = 0
         self._read_part = read_part

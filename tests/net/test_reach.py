@@ -273,9 +273,28 @@ def test_linked_peers_are_told_of_new_addresses() -> None:
         async with one.transport.running(), two.transport.running():
             way = two.transport.addresses()[0]
             addresses = ("/ip4/11.0.0.7/tcp/1", f"/ip4/11.0.0.1/tcp/1/p2p/{two.transport.peer}/p2p-circuit")
-            gone = (new_identity().peer_id, "/ip4/127.0.0.1/tcp/1")
-            await one.announcer.tell([(two.transport.peer, way), gone], addresses)
+            assert not await one.announcer.tell(new_identity().peer_id, "/ip4/127.0.0.1/tcp/1", addresses)
+            assert await one.announcer.tell(two.transport.peer, way, addresses)
             await until(lambda: two.heard == [(one.transport.peer, addresses)])
+
+    play(story)
+
+
+def test_who_tells_never_says_more_than_the_other_takes() -> None:
+    """The last word counts, and a refusal is not noticed."""
+
+    async def story() -> None:
+        one, two = Telling(), Telling()
+        async with one.transport.running(), two.transport.running():
+            way = two.transport.addresses()[0]
+            told = [
+                addresses
+                for number in range(1, 12)
+                if await one.announcer.tell(two.transport.peer, way, addresses := (f"/ip4/11.0.0.7/tcp/{number}",))
+            ]
+            assert 1 < len(told) < 11
+            await until(lambda: len(two.heard) == len(told))
+            assert [addresses for _, addresses in two.heard] == told
 
     play(story)
 
