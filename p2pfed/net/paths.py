@@ -4,9 +4,11 @@ A direct dial leaves from the port this device listens on where it can. A direct
 one wherever both stand. One dial to an address at a time.
 """
 
+import socket
+import struct
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import cast
 
 import trio
@@ -256,6 +258,7 @@ class Paths:
                 return connection
         finally:
             if not done:
+                _abort(carrier)
                 with trio.CancelScope(shield=True), trio.move_on_after(hardening.CLOSE_GRACE_S):
                     await raw.close()
 
@@ -314,6 +317,14 @@ def limit(seconds: float, message: str) -> Iterator[None]:
         yield
     if scope.cancelled_caught:
         raise TransportError(message)
+
+
+def _abort(carrier: ReadWriteCloser) -> None:
+    """Its close is to be a reset. Else the two ports, which are the listening ones, stay taken for a minute, and for
+    so long no hole can be punched between the two."""
+    if isinstance(carrier, TrioTCPStream):
+        with suppress(OSError):
+            carrier.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def _in_use(connection: SwarmConn) -> bool:

@@ -20,7 +20,7 @@ from multiaddr import Multiaddr
 
 from p2pfed.errors import ConfigError, P2pfedError, RemoteError, TransportError
 from p2pfed.net.address import is_circuit, parse_address
-from p2pfed.net.outbound import SHARED, Source, open_from, source_for
+from p2pfed.net.outbound import Source, open_from, source_for
 from p2pfed.net.paths import limit
 from p2pfed.net.raw_stream import RawStream
 from p2pfed.ports import PeerId
@@ -209,9 +209,7 @@ class Puncher:
         while True:
             try:
                 tcp = await open_from(*endpoint, source)
-            except OSError as error:
-                if error.errno in SHARED:  # it came in at the listener
-                    return
+            except OSError:  # refused, or another socket has the two ports: one of a dial that is just given up
                 await trio.sleep(REDIAL_S)
                 continue
             try:
