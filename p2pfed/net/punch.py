@@ -158,8 +158,10 @@ class Puncher:
                     await _send(raw, HolePunch.CONNECT, self._seen())
                     endpoints = await _read(raw, HolePunch.CONNECT)
                     round_trip_s = trio.current_time() - asked_at
-                    await _send(raw, HolePunch.SYNC)
+                # Before SYNC: an ordinary dial under way may get what the other side dials on it.
                 with self._paths.punching(peer, endpoints, speaks_first=False):
+                    with limit(MESSAGE_S, "the question was not taken"):
+                        await _send(raw, HolePunch.SYNC)
                     await trio.sleep(round_trip_s / 2)
                     await self._punch(peer, endpoints, speaks_first=False)
             finally:
@@ -216,6 +218,8 @@ class Puncher:
                 await self._paths.upgrade(tcp, peer, dialler=speaks_first, what="no punched hole")
             except (TransportError, RemoteError) as error:
                 log.debug("%s answered at %s port %d, but: %s", peer, *endpoint, error)
+                await trio.sleep(REDIAL_S)
+                continue
             return
 
 

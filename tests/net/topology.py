@@ -41,7 +41,7 @@ table ip guard {
     iifname "lan" accept
     ct status dnat accept
   }
-  chain input { type filter hook input priority 0; iifname "wan" ct state new drop; }
+  chain input { type filter hook input priority 0; iifname "wan" ct state { new, invalid } drop; }
 }
 """
 """Of a router: nothing begins from outside, and nobody is told so (a reset would give a mapping away)."""
