@@ -129,7 +129,7 @@ class Membership:
         return self._soon(now)
 
     def on_refused(self, peer: PeerId, why: str, now: float) -> list[Effect]:
-        entry = self.view.found(peer, (), FoundBy.INBOUND)
+        entry = self.view.found(peer, (), FoundBy.PEERS)  # worth no more than hearsay
         if entry is None:
             return []
         told_before = entry.refusal == why
@@ -144,14 +144,14 @@ class Membership:
                 effects = [Send(event.link, IdentityInUse(self._own.instance)), *effects]
                 effects += self._conflict(f"another device answered at {event.address}")
             return effects
+        why = difference(self._own, event.hello)
+        if why is not None:
+            return [CloseLink(event.link, why), *self.on_refused(event.peer, why, now)]
         entry = self.view.found(event.peer, event.hello.addresses, FoundBy.INBOUND)
         if entry is None:
             return [CloseLink(event.link, "view full")]
         if event.outbound:
             entry.dialling = False  # a dial of ours under way answers by itself
-        why = difference(self._own, event.hello)
-        if why is not None:
-            return [CloseLink(event.link, why), *self.on_refused(event.peer, why, now)]
         if entry.link is not None:
             return self._second_link(entry, event, now)
         room = self._make_room(now) if len(self._by_link) >= self._settings.links_max else []

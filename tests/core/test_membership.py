@@ -575,3 +575,14 @@ def test_a_view_full_of_peers_once_met_still_takes_newcomers() -> None:
         node.says(number, Goodbye("stopping"))
         assert node.state.membership.view.get(PeerId(f"p{number}")) is not None
     assert len(node.state.membership.view) <= 128
+
+
+def test_strangers_of_other_networks_push_out_no_acquaintance() -> None:
+    node = Node("boot", target=0, links_max=16, role=Role.BOOTSTRAP)
+    for number in range(60):
+        node.up(number, f"p{number}")
+        node.says(number, Goodbye("stopping"))
+    for number in range(1000, 1300):
+        node.up(number, f"x{number}", network_id="def")
+    view = node.state.membership.view
+    assert all(view.get(PeerId(f"p{number}")) is not None for number in range(60)) and len(view) <= 128
