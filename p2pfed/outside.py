@@ -85,13 +85,13 @@ class Outside:
         """Whoever has a link knows where this device can be dialled now: a Hello said it once, maybe too early."""
         while True:
             await trio.sleep(TELL_INTERVAL_S)
+            addresses = self.addresses()[:ADDRESSES_MAX]
             async with trio.open_nursery() as nursery:
                 for session in list(self._driver.sessions.values()):
-                    if session.told_addresses != self.addresses()[:ADDRESSES_MAX]:
-                        nursery.start_soon(self._tell, session)
+                    if session.told_addresses != addresses:
+                        nursery.start_soon(self._tell, session, addresses)
 
-    async def _tell(self, session: Session) -> None:
-        addresses = self.addresses()[:ADDRESSES_MAX]
+    async def _tell(self, session: Session, addresses: tuple[str, ...]) -> None:
         if await self._announcer.tell(session.link.peer, session.link.address, addresses):
             session.told_addresses = addresses
 
